@@ -1,0 +1,59 @@
+# The two commands that matter: `make run` and `make test`. Each makes what it needs first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+
+.PHONY: run demo test check format acceptance bench lock clean
+
+run: .venv/run
+	@$(BIN)/python -m app
+
+demo: .venv/run
+	@$(BIN)/python -m app.demo
+
+test: .venv/dev
+	@$(BIN)/python -m pytest
+
+check: .venv/dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
+
+format: .venv/dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Against real third parties: json-server, TypeScript, schemathesis, a browser.
+acceptance: .venv/acceptance
+	@$(BIN)/python -m pytest acceptance
+
+bench: .venv/run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The locks name versions and hashes, never where they come from: that is the machine's affair.
+lock: .venv/bin/python
+	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/python -m pip install --quiet uv
+	@$(LOCK) pyproject.toml --output-file requirements/run.txt
+	@$(LOCK) pyproject.toml --group dev --constraint requirements/run.txt \
+	  --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --group dev --group acceptance --constraint requirements/dev.txt \
+	  --output-file requirements/acceptance.txt
+
+.venv/bin/python:
+	@$(PYTHON) -m venv .venv
+
+.venv/run: requirements/run.txt | .venv/bin/python
+	@$(INSTALL) -r requirements/run.txt && touch $@
+
+.venv/dev: requirements/dev.txt | .venv/bin/python
+	@$(INSTALL) -r requirements/dev.txt && touch $@ .venv/run
+
+.venv/acceptance: requirements/acceptance.txt .venv/dev
+	@$(INSTALL) -r requirements/acceptance.txt && touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules

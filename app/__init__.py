@@ -1,0 +1,1 @@
+"""Tributary: many upstream calls, one answer, every missing part explained."""

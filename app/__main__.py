@@ -1,0 +1,91 @@
+"""Run the service: `python -m app`."""
+
+import asyncio
+import gc
+import logging
+import sys
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings, WrongSetting, load
+from app.telemetry import logs
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, leaving in two steps: first it says so at `/readyz`, then it goes.
+
+    On a stop signal readiness drops at once while the listener stays open, so that a load
+    balancer sees it; when the answers under way are finished, the server closes and exits with 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, log: logs.Log) -> None:
+        super().__init__(config)
+        self._app = app
+        self._log = log
+        self._under_way: set[asyncio.Task[None]] | None = None
+
+    async def startup(self, *args: Any, **kwargs: Any) -> None:
+        await super().startup(*args, **kwargs)
+        # What start-up left behind lives for ever; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        for server in self.servers:
+            for socket in server.sockets:
+                host, port = socket.getsockname()[:2]
+                base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                self._log.info(
+                    "listening",
+                    overview=f"{base}/v1/users/1/overview",
+                    docs=f"{base}/docs",
+                    upstreams="demo" if self._app.state.service.settings.demo else "configured",
+                )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not handed on to uvicorn: it would raise the signal again when all is done, and a stop
+        # that went well would look like a kill.
+        if not self.started or self._under_way is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self._app.state.service.draining = True
+        self._under_way = set(self.server_state.tasks)
+
+    async def on_tick(self, counter: int) -> bool:
+        drained = self._under_way is not None and all(task.done() for task in self._under_way)
+        return await super().on_tick(counter) or drained
+
+
+def serve(settings: Settings) -> None:
+    app = create_app(settings)
+    log = logs.logger(settings)
+    logging.getLogger().addHandler(logs.ToStructlog(log))
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Longer than load balancers keep an idle connection (60 s is usual), so that it is they
+        # who close it and no request runs into a closing one.
+        timeout_keep_alive=75,
+    )
+    Server(config, app, log).run()
+
+
+def main() -> None:
+    try:
+        settings = load()
+    except WrongSetting as wrong:
+        sys.exit(str(wrong))
+    serve(settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""All that a handler may ask for.
+
+What FastAPI has to solve costs a tenth of an answer for every dependency, so only what belongs in
+its hands is one: the semaphore of each request. The rest are functions.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Request
+from pydantic import BeforeValidator, Field
+
+from app.resilience.call import Context, Fetch
+from app.resilience.limit import Bulkhead
+from app.settings import Settings
+
+
+@dataclass(slots=True)
+class Service:
+    """What lives as long as the service does."""
+
+    settings: Settings
+    fetch: Fetch
+    bulkheads: Mapping[str, Bulkhead]
+    forwarded: frozenset[bytes]
+    vary: str
+    draining: bool = False
+
+
+def _digits(value: object) -> object:
+    # Pydantic would also read 1.0, 1_0 and +1 as integers; one number has one spelling here.
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise ValueError("must be a whole number, in digits")
+    return value
+
+
+Number = BeforeValidator(_digits)
+
+
+def service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+async def fan_out(request: Request) -> asyncio.Semaphore:
+    """The attempts that one client request may have in flight."""
+    return asyncio.Semaphore(service(request).settings.fan_out)
+
+
+FanOut = Annotated[asyncio.Semaphore, Depends(fan_out)]
+
+TimeoutMs = Annotated[
+    Annotated[int, Field(ge=1), Number] | None,
+    Header(
+        alias="X-Request-Timeout-Ms",
+        description="How long the client will wait, in milliseconds; "
+        "clamped to what the service allows",
+        examples=[800],
+    ),
+]
+
+
+def context(request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None) -> Context:
+    """On whose behalf: until when, how wide, and with which of the client's headers."""
+    serving = service(request)
+    settings = serving.settings
+    seconds = (
+        settings.request_timeout
+        if timeout_ms is None
+        else min(timeout_ms / 1000, settings.request_timeout_max)
+    )
+    return Context(
+        deadline=request.scope["arrived"] + seconds,
+        fan_out=fan_out,
+        request_id=request.scope["request_id"],
+        headers=tuple(one for one in request.scope["headers"] if one[0] in serving.forwarded),
+    )

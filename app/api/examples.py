@@ -1,0 +1,225 @@
+"""The cases a client has to know, each with a named example, as the OpenAPI document shows them."""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.problems import MEDIA_TYPE, InvalidRequest, OverviewFailed, Problem
+
+_USER = {
+    "id": 1,
+    "name": "Ada Rivers",
+    "username": "ada",
+    "email": "ada@tributary.example",
+    "address": {
+        "street": "Weir Lane",
+        "suite": "Flat 2",
+        "city": "Confluence",
+        "zipcode": "10115",
+        "geo": {"lat": "52.5300", "lng": "13.3800"},
+    },
+    "phone": "+49 30 901820",
+    "website": "ada.example",
+    "company": {"name": "Delta Works", "catchPhrase": "Where it all meets", "bs": "water"},
+}
+_POST = {"userId": 1, "id": 1, "title": "On confluence", "body": "Where two rivers meet."}
+_TODO = {"userId": 1, "id": 1, "title": "Read the gauge", "completed": True}
+
+
+def _ok(data: object) -> dict[str, Any]:
+    return {
+        "status": "ok",
+        "data": data,
+        "stale": False,
+        "dropped": 0,
+        "as_of": "2026-11-22T13:00:00Z",
+    }
+
+
+def _failed(section: str, reason: str, status: int, title: str, detail: str) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "error": {
+            "type": f"/problems/{reason}",
+            "title": title,
+            "status": status,
+            "detail": f"{section}: {detail}",
+            "reason": reason,
+            "section": section,
+            "attempts": 1,
+            "elapsed_ms": 802,
+            "retryable": True,
+            "retry_after": None,
+            "href": f"/v1/users/1/overview?include={section}",
+        },
+    }
+
+
+_LATE = "The upstream did not answer in time"
+_REFUSED = "The upstream could not be reached"
+_SKIPPED = {"status": "skipped"}
+_COMPLETE = {"user": _ok(_USER), "posts": _ok([_POST]), "todos": _ok([_TODO])}
+
+
+def _late(section: str) -> dict[str, Any]:
+    return _failed(section, "timeout", 504, _LATE, "no answer within 0.8 s")
+
+
+def _refused(section: str) -> dict[str, Any]:
+    return _failed(section, "unreachable", 502, _REFUSED, "the connection failed")
+
+
+def _problem(slug: str, title: str, status: int, detail: str, **more: object) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "/v1/users/1/overview",
+        **more,
+    }
+
+
+def _case(
+    model: type[BaseModel], description: str, **examples: tuple[str, dict[str, Any]]
+) -> dict[str, Any]:
+    named = {name: {"summary": text, "value": value} for name, (text, value) in examples.items()}
+    return {
+        "model": model,
+        "description": description,
+        "content": {MEDIA_TYPE: {"examples": named}},
+    }
+
+
+_HEADERS = {
+    name: {"description": text, "schema": {"type": "string"}}
+    for name, text in {
+        "X-Complete": "`true` if every included section has all of its data, else `false`",
+        "X-Request-ID": "The request's own if it was usable, else a new one",
+        "Cache-Control": "Complete answers may be kept; anything partial is `no-store`",
+        "Cache-Status": "RFC 9211: a member for each upstream that was asked",
+        "Server-Timing": "Milliseconds of each section and of the whole",
+    }.items()
+}
+_ETAG = {"ETag": {"description": "On complete answers", "schema": {"type": "string"}}}
+
+OVERVIEW: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": _HEADERS | _ETAG,
+        "content": {
+            "application/json": {
+                "examples": {
+                    "complete": {
+                        "summary": "Every section could be had",
+                        "value": {"user_id": 1, "complete": True, **_COMPLETE},
+                    },
+                    "one_section_failed": {
+                        "summary": "Posts came too late; the rest is there",
+                        "value": {
+                            "user_id": 1,
+                            "complete": False,
+                            **_COMPLETE,
+                            "posts": _late("posts"),
+                        },
+                    },
+                    "included_only": {
+                        "summary": "Only todos were asked for",
+                        "value": {
+                            "user_id": 1,
+                            "complete": True,
+                            "user": _SKIPPED,
+                            "posts": _SKIPPED,
+                            "todos": _ok([_TODO]),
+                        },
+                    },
+                }
+            }
+        },
+    },
+    304: {"description": "Nothing has changed since the answer that If-None-Match names"},
+    404: _case(
+        Problem,
+        "The user does not exist",
+        no_such_user=(
+            "The user does not exist",
+            _problem(
+                "not_found",
+                "There is no such resource",
+                404,
+                "user: there is no such resource",
+            ),
+        ),
+    ),
+    422: _case(
+        InvalidRequest,
+        "A parameter is wrong, and named",
+        unknown_section=(
+            "There is no such section",
+            _problem(
+                "invalid_request",
+                "The request is not valid",
+                422,
+                "query parameter include: Input should be 'user', 'posts' or 'todos'",
+                errors=[
+                    {
+                        "parameter": "include",
+                        "location": "query",
+                        "detail": "Input should be 'user', 'posts' or 'todos'",
+                    }
+                ],
+            ),
+        ),
+    ),
+    502: _case(
+        OverviewFailed,
+        "A required section, or all of them, could not be had from the upstream",
+        required_failed=(
+            "`require=posts`, and the posts could not be reached",
+            _problem(
+                "unreachable",
+                _REFUSED,
+                502,
+                "posts: the connection failed",
+                sections={"user": _ok(_USER), "posts": _refused("posts"), "todos": _SKIPPED},
+            ),
+        ),
+    ),
+    503: _case(
+        OverviewFailed,
+        "As 502, for want of capacity; Retry-After says when to come back",
+        overloaded=(
+            "The only section asked for found no capacity",
+            _problem(
+                "overloaded",
+                "There is no capacity for this call right now",
+                503,
+                "posts: the upstream asks for fewer calls",
+                sections={
+                    "user": _SKIPPED,
+                    "posts": _failed(
+                        "posts",
+                        "overloaded",
+                        503,
+                        "There is no capacity for this call right now",
+                        "the upstream asks for fewer calls",
+                    ),
+                    "todos": _SKIPPED,
+                },
+            ),
+        ),
+    ),
+    504: _case(
+        OverviewFailed,
+        "As 502, for want of time",
+        all_late=(
+            "No section came in time",
+            _problem(
+                "timeout",
+                _LATE,
+                504,
+                "; ".join(f"{one}: no answer within 0.8 s" for one in ("user", "posts", "todos")),
+                sections={one: _late(one) for one in ("user", "posts", "todos")},
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,124 @@
+"""`GET /v1/users/{user_id}/overview`."""
+
+from collections.abc import Collection
+from math import ceil
+from time import perf_counter
+from typing import Annotated, get_args
+
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BeforeValidator, Field
+
+from app.api import caching, examples
+from app.api.dependencies import FanOut, Number, TimeoutMs, context, service
+from app.api.hangup import HangUp
+from app.api.problems import problem
+from app.errors import Failure, NotFound
+from app.sources.resource import Id
+from app.views.overview import (
+    Overview,
+    SectionName,
+    overview,
+    overview_json,
+    section_json,
+)
+from app.views.plan import Outcomes, Plan, failures, gather, is_complete, verdict
+
+
+def _split(value: object) -> object:
+    """`include=posts,todos` and `include=posts&include=todos` are the same."""
+    if isinstance(value, list):
+        return [part for text in value for part in str(text).split(",")]
+    return value
+
+
+UserId = Annotated[Id, Number, Path(description="Whose overview")]
+Names = Annotated[list[SectionName], BeforeValidator(_split), Field(min_length=1)] | None
+
+router = APIRouter(tags=["Views"])
+
+
+@router.get(
+    "/v1/users/{user_id}/overview",
+    summary="The overview of a user",
+    response_model=Overview,
+    response_description="The overview, complete or not: every section says for itself",
+    responses=examples.OVERVIEW,
+)
+async def get_overview(
+    request: Request,
+    fan_out: FanOut,
+    user_id: UserId,
+    include: Annotated[
+        Names, Query(description="The sections wanted, repeated or comma separated; default: all")
+    ] = None,
+    require: Annotated[
+        Names, Query(description="Sections without which the answer is worthless; default: none")
+    ] = None,
+    timeout_ms: TimeoutMs = None,
+) -> Response:
+    """User, posts and todos, asked for at once and answered before the deadline.
+
+    A section that could not be had is `failed` and says why; the others are not touched by it.
+    Only when nothing is left to tell, or what `require` names is missing, the whole is a problem.
+    """
+    began = perf_counter()
+    serving = service(request)
+    plan = overview(user_id, *_chosen(include, require))
+    async with HangUp(request.receive):
+        outcomes = await gather(plan, context(request, fan_out, timeout_ms), serving.fetch)
+    complete = is_complete(plan, outcomes)
+    request.scope["log"] = {
+        "complete": complete,
+        "failed": {name: failure.reason for name, failure in failures(plan, outcomes)},
+    }
+    headers = {
+        "Vary": serving.vary,
+        "X-Complete": "true" if complete else "false",
+        "Cache-Status": caching.cache_status(plan),
+        "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began),
+    }
+    decisive = verdict(plan, outcomes)
+    if decisive is not None:
+        return _failed(request, plan, outcomes, decisive, headers)
+    if not complete:
+        headers["Cache-Control"] = "no-store"
+    else:
+        headers["Cache-Control"] = caching.cache_control(outcomes)
+        headers["ETag"] = tag = caching.etag(outcomes)
+        if caching.matches(request.headers.get("if-none-match"), tag):
+            return Response(status_code=304, headers=headers)
+    body = overview_json(plan, complete, section_json(plan, outcomes))
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _chosen(
+    include: list[SectionName] | None, require: list[SectionName] | None
+) -> tuple[Collection[SectionName], Collection[SectionName]]:
+    wanted = include or get_args(SectionName)
+    for name in require or ():
+        if name not in wanted:
+            raise RequestValidationError(
+                [{"loc": ("query", "require"), "msg": f"{name} is required but not included"}]
+            )
+    return wanted, require or ()
+
+
+def _failed(
+    request: Request,
+    plan: Plan,
+    outcomes: Outcomes,
+    decisive: Failure,
+    headers: dict[str, str],
+) -> Response:
+    detail = "; ".join(f"{name}: {failure.detail}" for name, failure in failures(plan, outcomes))
+    if decisive.status == 503:
+        headers["Retry-After"] = str(ceil(decisive.retry_after or 1))
+    return problem(
+        decisive.reason,
+        detail,
+        instance=request.url.path,
+        headers=headers,
+        sections=None if isinstance(decisive, NotFound) else section_json(plan, outcomes),
+    )

@@ -1,0 +1,231 @@
+"""Every answer that is not a success is a problem (RFC 9457), and every problem is explained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from app.views.overview import Sections
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong, in the standard members of RFC 9457."""
+
+    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    title: str
+    status: int
+    detail: str
+    instance: Annotated[str | None, Field(description="The path that was asked for")] = None
+
+
+class WrongParameter(BaseModel):
+    """One parameter that could not be used."""
+
+    parameter: str
+    location: Annotated[str, Field(description="`path`, `query` or `header`")]
+    detail: str
+
+
+class InvalidRequest(Problem):
+    """The request itself is wrong; `errors` names every parameter at fault."""
+
+    errors: list[WrongParameter]
+
+
+class OverviewFailed(Problem):
+    """The answer as a whole is a failure; `sections` has what became of each part."""
+
+    sections: Sections
+
+
+class ProblemType(BaseModel):
+    """What a kind of problem means, and what to do about it."""
+
+    type: str
+    title: str
+    status: int
+    meaning: str
+    what_to_do: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    status: int
+    title: str
+    meaning: str
+    what_to_do: str
+
+
+_KINDS = {
+    "timeout": _Kind(
+        504,
+        "The upstream did not answer in time",
+        "No complete answer came within the time of one attempt, or before the deadline.",
+        "Ask again, for the failed section alone by its href; allow more with "
+        "X-Request-Timeout-Ms if the client can wait.",
+    ),
+    "unreachable": _Kind(
+        502,
+        "The upstream could not be reached",
+        "The connection was refused, broke, or did not speak HTTP.",
+        "Ask again shortly. Operators: the log line 'attempt failed' has the cause.",
+    ),
+    "upstream_status": _Kind(
+        502,
+        "The upstream answered with an error",
+        "The upstream answered with a status other than 200. Redirects are never followed.",
+        "Ask again if 'retryable' is true; otherwise the upstream must be mended first.",
+    ),
+    "invalid_payload": _Kind(
+        502,
+        "The upstream's answer could not be understood",
+        "The body was not JSON, did not have the expected shape, or was too large.",
+        "Asking again rarely helps. Operators: compare the upstream's answer with our schema.",
+    ),
+    "not_found": _Kind(
+        404,
+        "There is no such resource",
+        "The upstream that owns the resource says that it does not exist.",
+        "Check the identifier.",
+    ),
+    "circuit_open": _Kind(
+        503,
+        "The upstream is resting after too many failures",
+        "The upstream failed so often that it is not asked for a while.",
+        "Ask again after Retry-After.",
+    ),
+    "overloaded": _Kind(
+        503,
+        "There is no capacity for this call right now",
+        "No free place was left before the deadline, or the upstream asks for fewer calls.",
+        "Ask again after Retry-After, and less often.",
+    ),
+    "invalid_request": _Kind(
+        422,
+        "The request is not valid",
+        "A parameter is missing, malformed or out of range.",
+        "Mend the parameters that 'errors' names; asking again unchanged cannot help.",
+    ),
+    "no_such_route": _Kind(
+        404,
+        "There is nothing at this path",
+        "The path is not one that this service answers.",
+        "See /docs for the paths there are.",
+    ),
+    "method_not_allowed": _Kind(
+        405,
+        "This method is not allowed here",
+        "The path exists, but not for this method.",
+        "Use one of the methods in the Allow header.",
+    ),
+    "draining": _Kind(
+        503,
+        "The service is about to stop",
+        "A stop signal came: answers under way are finished, new requests belong elsewhere.",
+        "Send traffic to another replica.",
+    ),
+    "internal_error": _Kind(
+        500,
+        "The service made a mistake",
+        "A defect of this service, not of an upstream and not of the request.",
+        "Report it with the X-Request-ID of the answer.",
+    ),
+}
+
+_BY_STATUS = {404: "no_such_route", 405: "method_not_allowed"}
+
+
+def problem(
+    slug: str,
+    detail: str,
+    *,
+    instance: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    sections: Mapping[str, bytes] | None = None,
+    errors: list[WrongParameter] | None = None,
+) -> Response:
+    """A problem of a known kind, as a response. `sections` are JSON already."""
+    kind = _KINDS[slug]
+    members: dict[str, object] = {
+        "type": f"/problems/{slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+    }
+    if instance is not None:
+        members["instance"] = instance
+    if errors is not None:
+        members["errors"] = errors
+    body = to_json(members)
+    if sections is not None:
+        told = b",".join(b'"%b":%b' % (name.encode(), text) for name, text in sections.items())
+        body = b'%b,"sections":{%b}}' % (body[:-1], told)
+    return Response(
+        body, kind.status, {"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
+    )
+
+
+router = APIRouter(tags=["Problems"])
+
+
+@router.get(
+    "/problems/{slug}",
+    summary="What a problem means",
+    response_description="The kind of problem, explained",
+    responses={404: {"model": Problem, "description": "There is no such kind of problem"}},
+)
+async def explain(slug: str) -> ProblemType:
+    """Explain a kind of problem: the `type` of every error points here."""
+    kind = _KINDS.get(slug)
+    if kind is None:
+        raise HTTPException(
+            404, f"there is no kind of problem called so; known: {', '.join(_KINDS)}"
+        )
+    return ProblemType(
+        type=f"/problems/{slug}",
+        title=kind.title,
+        status=kind.status,
+        meaning=kind.meaning,
+        what_to_do=kind.what_to_do,
+    )
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Turn what FastAPI and Starlette raise into problems."""
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        errors = [_wrong(one["loc"], one["msg"]) for one in error.errors()]
+        detail = "; ".join(
+            f"{one.location} parameter {one.parameter}: {one.detail}" for one in errors
+        )
+        return problem("invalid_request", detail, instance=request.url.path, errors=errors)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StarletteHTTPException)
+        slug = _BY_STATUS[error.status_code]
+        headers = dict(error.headers or {})
+        if "Allow" in headers:  # what GET answers, HEAD answers too: see the envelope
+            headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "HEAD"}))
+        said = isinstance(error, HTTPException)
+        detail = error.detail if said else HTTPStatus(error.status_code).description
+        return problem(slug, detail, instance=request.url.path, headers=headers)
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(StarletteHTTPException, refused)
+
+
+def _wrong(loc: tuple[int | str, ...], message: str) -> WrongParameter:
+    location, name = str(loc[0]), str(loc[1]) if len(loc) > 1 else ""
+    return WrongParameter(
+        parameter=name, location=location, detail=message.removeprefix("Value error, ")
+    )

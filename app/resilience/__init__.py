@@ -1,0 +1,1 @@
+"""How one call survives: the nouns, the layers, and their order."""

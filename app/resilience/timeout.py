@@ -1,0 +1,29 @@
+"""The attempt timeout: total, from the first byte sent to the last one decoded.
+
+httpx bounds each read instead, which a body that drips a byte now and then outlives for ever.
+"""
+
+import asyncio
+
+from app.errors import Timeout
+from app.resilience.call import Answer, Call, Fetch, Layer
+
+
+def timeout(seconds: float) -> Layer:
+    """End an attempt after `seconds`, or at the deadline if that is sooner."""
+
+    def layer(fetch: Fetch) -> Fetch:
+        async def timed(call: Call) -> Answer:
+            now = asyncio.get_running_loop().time()
+            end = min(now + seconds, call.context.deadline)
+            if end > now:
+                try:
+                    async with asyncio.timeout_at(end):
+                        return await fetch(call)
+                except TimeoutError:
+                    pass
+            raise Timeout(f"no answer within {max(end - now, 0):.3g} s", cause="attempt timeout")
+
+        return timed
+
+    return layer

@@ -1,0 +1,19 @@
+"""Posts: what a user wrote."""
+
+from app.resilience.call import Question
+from app.sources.resource import Id, Resource
+from app.upstream.decode import many
+
+
+class Post(Resource):
+    userId: Id
+    id: Id
+    title: str
+    body: str
+
+
+_decode = many(Post)
+
+
+def posts_by(user_id: int) -> Question:
+    return Question("posts", f"/posts?userId={user_id}", _decode)

@@ -1,0 +1,19 @@
+"""Todos: what a user still has to do, or has done."""
+
+from app.resilience.call import Question
+from app.sources.resource import Id, Resource
+from app.upstream.decode import many
+
+
+class Todo(Resource):
+    userId: Id
+    id: Id
+    title: str
+    completed: bool
+
+
+_decode = many(Todo)
+
+
+def todos_of(user_id: int) -> Question:
+    return Question("todos", f"/todos?userId={user_id}", _decode)

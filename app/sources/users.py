@@ -1,0 +1,44 @@
+"""Users: who they are and how to reach them."""
+
+from app.resilience.call import Question
+from app.sources.resource import Id, Resource
+from app.upstream.decode import one
+
+
+class Geo(Resource):
+    lat: str
+    lng: str
+
+
+class Address(Resource):
+    street: str
+    suite: str
+    city: str
+    zipcode: str
+    geo: Geo
+
+
+class Company(Resource):
+    name: str
+    catchPhrase: str
+    bs: str
+
+
+class User(Resource):
+    """A user. The profile around name and mail address may be unknown: `null`."""
+
+    id: Id
+    name: str
+    username: str
+    email: str
+    address: Address | None = None
+    phone: str | None = None
+    website: str | None = None
+    company: Company | None = None
+
+
+_decode = one(User)
+
+
+def user(user_id: int) -> Question:
+    return Question("users", f"/users/{user_id}", _decode, may_be_absent=True)

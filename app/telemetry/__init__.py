@@ -1,0 +1,1 @@
+"""Who watches: events in, log lines out."""

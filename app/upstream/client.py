@@ -1,0 +1,44 @@
+"""The one HTTP client: shared by every call, opened and closed with the service."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+
+Transport = httpx.AsyncBaseTransport
+
+
+class Client(httpx.AsyncClient):
+    """An `httpx.AsyncClient` that sends what it is given, and nothing on its own account.
+
+    No redirects (an upstream must not steer us to another host), no cookies (one user's must not
+    travel with another's request), no proxies from the environment.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        super().__init__(transport=transport, trust_env=False, follow_redirects=False)
+        self._bottom = transport
+
+    async def send(
+        self, request: httpx.Request, *, stream: bool = False, **_: Any
+    ) -> httpx.Response:
+        """Send `request` as it is, leaving out what httpx would do around it in vain.
+
+        Authentication flow, redirect loop and cookie jar have nothing to do here, and cost more
+        than the request itself.
+        """
+        if self.is_closed:
+            raise RuntimeError("the client is closed")
+        response = await self._bottom.handle_async_request(request)
+        response.request = request
+        if not stream:
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
+
+
+def embedded(app: Callable[..., Awaitable[None]]) -> Transport:
+    """A transport to an ASGI application in this process."""
+    return httpx.ASGITransport(app)

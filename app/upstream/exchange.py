@@ -1,0 +1,150 @@
+"""One exchange with an upstream: the question sent, its answer judged and decoded."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from itertools import cycle
+
+import httpx
+
+from app.errors import (
+    InvalidPayload,
+    NotFound,
+    Overloaded,
+    Timeout,
+    Unreachable,
+    UpstreamStatus,
+)
+from app.resilience.call import Answer, Call, Fetch
+from app.settings import UpstreamSettings
+from app.upstream.client import Client
+from app.upstream.decode import gunzip
+from app.upstream.freshness import fresh_for
+
+_NOTHING = httpx.ByteStream(b"")
+_JSON = ("application/json", "text/json")
+
+
+def exchange(client: Client, urls: tuple[str, ...], settings: UpstreamSettings) -> Fetch:
+    """Ask one of the mirrors at `urls`, each in its turn; raise a `Failure` or give an answer."""
+    turns = cycle([_Mirror(url, settings) for url in urls])
+    # A handshake that takes half of the attempt's time has lost a packet: better to know then.
+    # Reads have no bound of their own, all of them together are the attempt's.
+    waits = {"connect": settings.attempt_timeout / 2}
+
+    async def send(call: Call) -> Answer:
+        request = next(turns).request(call, waits)
+        try:
+            response = await client.send(request, stream=True)
+            try:
+                headers = _combined(response.headers.raw)
+                if response.status_code != 200:
+                    raise _refusal(response.status_code, headers, call.question.may_be_absent)
+                body = await _read(response, headers, settings.max_body)
+            finally:
+                await _stream(response).aclose()
+        except httpx.TimeoutException as error:
+            raise Timeout("no answer in time", cause=_cause(error)) from error
+        except httpx.TransportError as error:
+            raise Unreachable("the connection failed", cause=_cause(error)) from error
+        return Answer(call.question.decode(body), time.time(), fresh_for(headers, settings.ttl))
+
+    return send
+
+
+class _Mirror:
+    """A base URL of an upstream, with what every request to it has in common."""
+
+    def __init__(self, base: str, settings: UpstreamSettings) -> None:
+        self._base = base
+        self._headers = [
+            (b"Host", httpx.URL(base).netloc),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"gzip"),
+            (b"User-Agent", b"tributary"),
+            *((k.encode(), v.get_secret_value().encode()) for k, v in settings.headers.items()),
+        ]
+        # Parsing a URL costs as much as all the rest of a request; the same few come again.
+        self._url = lru_cache(maxsize=4096)(self._parse)
+
+    def _parse(self, target: str) -> httpx.URL:
+        return httpx.URL(self._base + target)
+
+    def request(self, call: Call, waits: dict[str, float]) -> httpx.Request:
+        context = call.context
+        left = context.deadline - asyncio.get_running_loop().time()
+        return httpx.Request(
+            "GET",
+            self._url(call.question.target),
+            headers=[
+                *self._headers,
+                *context.headers,
+                (b"X-Request-ID", context.request_id.encode()),
+                (b"X-Request-Timeout-Ms", b"%d" % max(left * 1000, 1)),
+            ],
+            stream=_NOTHING,
+            extensions={"timeout": waits},
+        )
+
+
+def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Header fields by lower-case name, repeated ones joined (RFC 9110 §5.2).
+
+    `httpx.Headers` guesses the encoding of all before it gives one: a tenth of an exchange.
+    """
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+def _refusal(
+    code: int, headers: Mapping[str, str], may_be_absent: bool
+) -> NotFound | Overloaded | UpstreamStatus:
+    if code == 404 and may_be_absent:
+        return NotFound("there is no such resource", cause="HTTP 404")
+    # Only the form in seconds (RFC 9110 §10.2.3); the other one depends on two clocks.
+    after = headers.get("retry-after", "")
+    retry_after = float(after) if after.isascii() and after.isdigit() and len(after) < 7 else None
+    if code == 429:
+        return Overloaded(
+            "the upstream asks for fewer calls", cause="HTTP 429", retry_after=retry_after
+        )
+    return UpstreamStatus(code, retry_after=retry_after)
+
+
+async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:
+    """The body of a response that is JSON, in memory, never more than `limit` bytes of it."""
+    media_type = headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if media_type not in _JSON and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise InvalidPayload("the answer is not JSON")
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("identity", "gzip", "x-gzip"):
+        raise InvalidPayload("the answer is compressed in a way that was not asked for")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in _stream(response):
+        size += len(chunk)
+        if size > limit:
+            raise InvalidPayload("the body is too large")
+        chunks.append(chunk)
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return body if coding == "identity" else gunzip(body, limit)
+
+
+def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it came, past httpx's decoders, which know no bound."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return response.stream
+
+
+def _cause(error: httpx.TransportError) -> str:
+    """What happened, for the log: names and the system's own words, nothing the upstream sent."""
+    beneath = error.__cause__
+    told = getattr(beneath, "os_error", beneath)
+    word = told.strerror if isinstance(told, OSError) and told.strerror else type(beneath).__name__
+    return f"{type(error).__name__}: {word}"

@@ -1,0 +1,41 @@
+"""For how long an answer stays fresh: RFC 9111 §4.2."""
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+_DIRECTIVE = re.compile(r"([a-z-]+)(?:\s*=\s*(?:\"([^\"]*)\"|([^\s,]*)))?")
+
+
+def fresh_for(headers: Mapping[str, str], ttl: float) -> float:
+    """Seconds from now, by headers in lower case; `ttl` where the upstream says nothing of it."""
+    control = headers.get("cache-control")
+    expires = headers.get("expires")
+    if control is None and expires is None:
+        return ttl
+    directives = {
+        found[1]: found[2] or found[3] or ""
+        for found in _DIRECTIVE.finditer((control or "").lower())
+    }
+    if "no-store" in directives or "no-cache" in directives:
+        return 0.0
+    # §5.2.2.10: s-maxage overrides max-age for a cache that many share, as we are one.
+    for name in ("s-maxage", "max-age"):
+        if name in directives:
+            return max(_seconds(directives[name]) - _seconds(headers.get("age", "0")), 0.0)
+    if expires is not None:
+        return _between(headers.get("date"), expires)
+    return ttl
+
+
+def _seconds(value: str) -> float:
+    """§1.2.2: delta-seconds; what cannot be read counts as nothing, so as stale."""
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 11 else 0.0
+
+
+def _between(date: str | None, expires: str) -> float:
+    try:
+        left = parsedate_to_datetime(expires) - parsedate_to_datetime(date or "")
+    except (TypeError, ValueError):  # §5.3: an invalid Expires is in the past
+        return 0.0
+    return max(left.total_seconds(), 0.0)

@@ -1,0 +1,99 @@
+"""A plan of named questions, and `gather`, which asks them all at once."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from app.errors import Failure, NotFound
+from app.resilience.call import Answer, Call, Context, Fetch, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask for one answer: no I/O, nothing of the client but what it wants.
+
+    `subject` is the identifier that all questions are about. `sections` are all names of the
+    view, in order; `questions` those that are included. Without a section in `required`, the
+    answer is worthless.
+    """
+
+    subject: int
+    sections: tuple[str, ...]
+    questions: Mapping[str, Question]
+    required: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one question went; `seconds` since it was asked."""
+
+    result: Answer | Failure
+    attempts: int
+    seconds: float
+
+
+Outcomes = Mapping[str, Outcome]
+
+
+async def gather(plan: Plan, context: Context, fetch: Fetch) -> Outcomes:
+    """Ask every question of the plan at once; give what came of each, by section.
+
+    As soon as one decides the whole (it is required, or what all is about does not exist), the
+    others are cancelled, awaited, and missing from what is given. Only a `Failure` is an outcome:
+    any other exception is raised, in an `ExceptionGroup`.
+    """
+    outcomes: dict[str, Outcome] = {}
+    tasks: list[asyncio.Task[None]] = []
+
+    async def ask(name: str, question: Question) -> None:
+        call = Call(question, context)
+        began = perf_counter()
+        result: Answer | Failure
+        try:
+            result = await fetch(call)
+        except Failure as failure:
+            result = failure
+        outcomes[name] = Outcome(result, call.tally.attempts, perf_counter() - began)
+        if isinstance(result, NotFound) or (isinstance(result, Failure) and name in plan.required):
+            for task in tasks:
+                if task is not asyncio.current_task():
+                    task.cancel()
+
+    async with asyncio.TaskGroup() as group:
+        for name, question in plan.questions.items():
+            tasks.append(group.create_task(ask(name, question)))
+    return outcomes
+
+
+def is_complete(plan: Plan, outcomes: Outcomes) -> bool:
+    """Whether every section that was wanted is there, with all of its data."""
+    return len(outcomes) == len(plan.questions) and all(
+        isinstance(one.result, Answer) and one.result.data.dropped == 0 for one in outcomes.values()
+    )
+
+
+def failures(plan: Plan, outcomes: Outcomes) -> Iterator[tuple[str, Failure]]:
+    """The sections that failed, in the order of the view."""
+    for name in plan.sections:
+        outcome = outcomes.get(name)
+        if outcome is not None and isinstance(outcome.result, Failure):
+            yield name, outcome.result
+
+
+def verdict(plan: Plan, outcomes: Outcomes) -> Failure | None:
+    """The failure that makes the whole a failure, or None: then the answer is a 200.
+
+    In this order: what all is about does not exist; a required section failed; everything
+    failed, told by the failure with the highest status (504 before 503 before 502).
+    """
+    failed = dict(failures(plan, outcomes))
+    for failure in failed.values():
+        if isinstance(failure, NotFound):
+            return failure
+    for name, failure in failed.items():
+        if name in plan.required:
+            return failure
+    if len(failed) == len(plan.questions):
+        return max(failed.values(), key=lambda failure: failure.status)
+    return None

@@ -1,0 +1,101 @@
+"""A section of an answer: `ok`, `failed` or `skipped`, on the wire and in its documentation.
+
+The classes below are what a client may rely on. `ok` sections never become such an object on
+their way out: their data is validated JSON already and goes into the answer as bytes.
+"""
+
+import time
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.errors import Failure, Reason
+from app.resilience.call import Answer
+from app.views.plan import Outcome
+
+T = TypeVar("T")
+
+
+class Ok(BaseModel, Generic[T]):
+    """The data could be had."""
+
+    status: Literal["ok"]
+    data: T
+    stale: Annotated[
+        bool, Field(description="Last good data, because the upstream could not be asked")
+    ]
+    dropped: Annotated[
+        int, Field(ge=0, description="List items left out because they break the model")
+    ]
+    as_of: Annotated[
+        str,
+        Field(
+            description="When the data was good (RFC 3339, UTC)",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
+
+
+class Error(BaseModel):
+    """Why a section failed, in the members of a problem (RFC 9457) and a few more."""
+
+    model_config = ConfigDict(title="SectionError")
+
+    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    title: str
+    status: Annotated[int, Field(description="The HTTP status that this failure amounts to")]
+    detail: str
+    reason: Reason
+    section: str
+    attempts: Annotated[int, Field(ge=0, description="Exchanges begun with the upstream")]
+    elapsed_ms: Annotated[int, Field(ge=0)]
+    retryable: Annotated[bool, Field(description="Whether asking again may help")]
+    retry_after: Annotated[
+        float | None, Field(description="Seconds to wait before asking again, where known")
+    ]
+    href: Annotated[str, Field(description="Asks for this section alone")]
+
+
+class Failed(BaseModel):
+    """The data could not be had; `error` says why."""
+
+    status: Literal["failed"]
+    error: Error
+
+
+class Skipped(BaseModel):
+    """Not asked for, or given up because a required section failed."""
+
+    status: Literal["skipped"]
+
+
+SKIPPED = b'{"status":"skipped"}'
+
+
+def ok(answer: Answer) -> bytes:
+    as_of = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(answer.as_of))
+    return b'{"status":"ok","data":%b,"stale":false,"dropped":%d,"as_of":"%b"}' % (
+        answer.data.json,
+        answer.data.dropped,
+        as_of.encode(),
+    )
+
+
+def failed(name: str, outcome: Outcome, href: str) -> bytes:
+    failure = outcome.result
+    assert isinstance(failure, Failure)
+    tried = f", {outcome.attempts} attempts" if outcome.attempts > 1 else ""
+    error = Error(
+        type=f"/problems/{failure.reason}",
+        title=failure.title,
+        status=failure.status,
+        detail=f"{name}: {failure.detail}{tried}",
+        reason=failure.reason,
+        section=name,
+        attempts=outcome.attempts,
+        elapsed_ms=round(outcome.seconds * 1000),
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        href=href,
+    )
+    return Failed(status="failed", error=error).model_dump_json().encode()

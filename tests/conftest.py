@@ -1,0 +1,22 @@
+"""What every test stands on: one event loop implementation, and no settings from outside."""
+
+import os
+
+import pytest
+
+from app.settings import Settings
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Real sockets are driven by the loop that drives them in production."""
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's environment and `.env` must not decide whether a test passes."""
+    for name in list(os.environ):
+        if name.split("__")[0].lower() in Settings.model_fields:
+            monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
