@@ -1,0 +1,37 @@
+"""Which methods the documented routes answer: HEAD wherever GET does, and nothing else."""
+
+import httpx
+import pytest
+
+EXAMPLES = {"user_id": 1, "slug": "timeout"}
+
+
+@pytest.fixture
+def paths(service_url: str) -> list[str]:
+    """Every path of the OpenAPI, with its parameters filled in."""
+    document = httpx.get(f"{service_url}/openapi.json").json()
+    assert all(list(item) == ["get"] for item in document["paths"].values()), "only GET, so far"
+    return [service_url + path.format(**EXAMPLES) for path in document["paths"]]
+
+
+def test_head_answers_what_get_answers_without_the_body(paths: list[str]) -> None:
+    for path in paths:
+        got, head = httpx.get(path), httpx.head(path)
+
+        assert head.status_code == got.status_code, path
+        assert head.headers["content-type"] == got.headers["content-type"], path
+        assert set(head.headers) == set(got.headers), path
+        assert head.content == b"", path
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_any_other_method_is_a_405_problem_that_says_what_is_allowed(
+    paths: list[str], method: str
+) -> None:
+    for path in paths:
+        refused = httpx.request(method, path)
+
+        assert refused.status_code == 405, path
+        assert refused.headers["content-type"] == "application/problem+json", path
+        assert refused.json()["status"] == 405, path
+        assert sorted(refused.headers["allow"].split(", ")) == ["GET", "HEAD"], path

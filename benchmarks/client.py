@@ -1,0 +1,70 @@
+"""The harness's own requests: one at a time on one connection, to verify and to time."""
+
+import http.client
+import json
+import time
+from contextlib import closing
+from typing import Any
+
+from .data import USER_IDS
+from .process import HOST, BenchmarkError
+from .variants import Variant
+
+OVERVIEW = "/v1/users/{}/overview"
+
+
+class Client:
+    """A keep-alive connection that takes nothing but 200 for an answer, and no partial one."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=30)
+
+    def get(self, path: str) -> bytes:
+        try:
+            self._connection.request("GET", path)
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BenchmarkError(f"{path}: {error!r}") from error
+        if response.status != 200 or response.getheader("X-Complete") == "false":
+            raise BenchmarkError(f"{path} answered {response.status}: {body[:500]!r}")
+        return body
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def durations(port: int, path: str) -> list[float]:
+    """Seconds that the whole answer takes, for each user in turn."""
+    with closing(Client(port)) as client:
+        client.get(path.format(USER_IDS[0]))  # pays for connections
+        taken = []
+        for user_id in USER_IDS:
+            began = time.perf_counter()
+            client.get(path.format(user_id))
+            taken.append(time.perf_counter() - began)
+    return taken
+
+
+def verify(variant: Variant, server: Client, upstream: Client) -> None:
+    """Every user's overview equals, field by field, what the upstream itself says."""
+    for user_id in USER_IDS:
+        expected = {
+            "user": upstream.json(f"/users/{user_id}"),
+            "posts": upstream.json(f"/posts?userId={user_id}"),
+            "todos": upstream.json(f"/todos?userId={user_id}"),
+        }
+        answer = server.json(OVERVIEW.format(user_id))
+        try:
+            sections = variant.sections(answer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BenchmarkError(f"{variant.name}, user {user_id}: {error!r}") from error
+        for name, data in expected.items():
+            if sections[name] != data:
+                raise BenchmarkError(
+                    f"{variant.name}, user {user_id}: {name} differs from the upstream's:\n"
+                    f"{sections[name]}\n{data}"
+                )

@@ -1,0 +1,82 @@
+-- wrk's script: cycles over the users, and reads the server's CPU time while the load is steady.
+-- After `--`: seconds, connections, repeats, users, then the pids whose CPU time counts.
+-- A run starts and ends with every connection in the middle of a request, so totals taken from
+-- outside would charge a slow server for work that was never counted as done. Here both clocks are
+-- read at a response: first when each connection has had about one, last when the time is over and
+-- each has had `repeats` more.
+
+local ffi = require("ffi")
+ffi.cdef [[
+    typedef struct { long seconds; long nanoseconds; } instant;
+    int clock_gettime(int clock, instant *now);
+    int getpid(void);
+    int kill(int pid, int signal);
+]]
+
+local MONOTONIC, SIGINT = 1, 2
+
+local function now()
+    local instant = ffi.new("instant")
+    ffi.C.clock_gettime(MONOTONIC, instant)
+    return tonumber(instant.seconds) + tonumber(instant.nanoseconds) / 1e9
+end
+
+-- utime and stime are fields 14 and 15 of proc(5)'s stat; the name before them may hold anything.
+local STAT = "%) %S" .. (" %S+"):rep(10) .. " (%d+) (%d+)"
+
+local function ticks(pids)
+    local sum = 0
+    for _, pid in ipairs(pids) do
+        local file = assert(io.open("/proc/" .. pid .. "/stat"))
+        local user, system = file:read("*a"):match(STAT)
+        file:close()
+        sum = sum + user + system
+    end
+    return sum
+end
+
+function init(args)
+    seconds, connections = tonumber(args[1]), tonumber(args[2])
+    repeats, users = tonumber(args[3]), tonumber(args[4])
+    pids = { unpack(args, 5) }
+    asked, answered, bad = 0, 0, 0
+    counted, took, used = 0, 0, 0
+    paths = {}
+    for user = 1, users do
+        paths[user] = wrk.format("GET", "/v1/users/" .. user .. "/overview")
+    end
+end
+
+function request()
+    asked = asked + 1
+    return paths[asked % users + 1]
+end
+
+function response(status, headers)
+    answered = answered + 1
+    if status ~= 200 or headers["x-complete"] == "false" then
+        bad = bad + 1
+    end
+    if answered == connections then
+        began, before = now(), ticks(pids)
+    elseif counted == 0 and answered >= connections * (1 + repeats) and now() - began >= seconds then
+        counted, took, used = answered - connections, now() - began, ticks(pids) - before
+        -- To wrk this is the end of its time; `thread:stop()` would leave it asleep until then.
+        ffi.C.kill(ffi.C.getpid(), SIGINT)
+    end
+end
+
+local threads = {}
+
+function setup(thread)
+    table.insert(threads, thread)
+end
+
+function done(summary, latency)
+    local thread, errors = threads[1], summary.errors
+    local broken = errors.connect + errors.read + errors.write + errors.timeout
+    io.write(string.format(
+        '\n{"counted": %d, "seconds": %f, "ticks": %d, "bad": %d, "broken": %d, "p50": %f, "p99": %f}\n',
+        thread:get("counted"), thread:get("took"), thread:get("used"), thread:get("bad"), broken,
+        latency:percentile(50), latency:percentile(99)))
+end

@@ -1,0 +1,51 @@
+"""Load from wrk, and what the server spent on it."""
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .data import USER_IDS
+from .process import HOST, BenchmarkError, members
+
+SCRIPT = Path(__file__).with_name("load.lua")
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+AT_MOST = 60
+"""Seconds; the script ends every healthy round long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of load measured."""
+
+    cpu: float
+    """Microseconds of CPU time for one overview, over all processes and threads of the server."""
+    rate: float
+    """Overviews a second."""
+    p50: float
+    """Milliseconds, as p99."""
+    p99: float
+
+
+def load(port: int, pid: int, *, connections: int, seconds: float, repeats: int) -> Round:
+    """Keep `connections` requests in flight; an error in any fails the run.
+
+    It lasts `seconds`, and on until each connection has had about `repeats` answers.
+    """
+    options = ["--threads=1", f"--connections={connections}", f"--duration={AT_MOST}"]
+    script = ["--script", SCRIPT, f"http://{HOST}:{port}", "--", seconds, connections]
+    command = ["wrk", *options, "--timeout=30", *script, repeats, len(USER_IDS), *members(pid)]
+    words = [str(word) for word in command]
+    wrk = subprocess.run(words, capture_output=True, text=True, check=False)
+    if wrk.returncode:
+        raise BenchmarkError(f"wrk failed:\n{wrk.stdout}{wrk.stderr}")
+    report = json.loads(wrk.stdout.splitlines()[-1])
+    if report["bad"] or report["broken"] or not report["counted"]:
+        raise BenchmarkError(f"errors under load, c={connections}:\n{wrk.stdout}")
+    return Round(
+        cpu=report["ticks"] / TICKS_PER_SECOND * 1e6 / report["counted"],
+        rate=report["counted"] / report["seconds"],
+        p50=report["p50"] / 1e3,
+        p99=report["p99"] / 1e3,
+    )
