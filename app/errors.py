@@ -96,3 +96,6 @@ class Overloaded(Failure):
     reason = "overloaded"
     status = 503
     title = "There is no capacity for this call right now"
+
+
+NO_PERMIT = "no free capacity before the deadline"

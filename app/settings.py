@@ -157,6 +157,12 @@ class Settings(BaseSettings):
                 "REQUEST_TIMEOUT: must not be above "
                 f"REQUEST_TIMEOUT_MAX ({self.request_timeout_max:g})"
             )
+        for name, upstream in self.upstreams.items():
+            for header in upstream.headers:
+                if header in self.forward_headers:  # whose credential would it be?
+                    raise ValueError(
+                        f"FORWARD_HEADERS: {header} is set by UPSTREAMS__{name.upper()}__HEADERS"
+                    )
         # Demo data beside real data would be a lie: all of one kind, or a clear word.
         lacking = [name.upper() for name, upstream in self.upstreams.items() if not upstream.urls]
         if lacking and not self.demo and self.upstream_url is None:

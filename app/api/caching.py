@@ -1,5 +1,6 @@
 """What clients and caches may do with an answer: validators, freshness, and where it came from."""
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from app.resilience.call import Answer
@@ -17,12 +18,10 @@ def etag(outcomes: Outcomes) -> str:
     return f'W/"{digest.hexdigest()}"'
 
 
-def matches(if_none_match: str | None, tag: str) -> bool:
-    """Weak comparison (RFC 9110 §13.1.2) with any of the tags the client has."""
-    if if_none_match is None:
-        return False
+def matches(if_none_match: Iterable[str], tag: str) -> bool:
+    """Weak comparison (RFC 9110 §13.1.2) with any of the tags the client has, line by line."""
     bare = tag.removeprefix("W/")
-    known = (part.strip().removeprefix("W/") for part in if_none_match.split(","))
+    known = (part.strip().removeprefix("W/") for line in if_none_match for part in line.split(","))
     return any(one in ("*", bare) for one in known)
 
 

@@ -5,6 +5,7 @@ its hands is one: the semaphore of each request. The rest are functions.
 """
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -30,8 +31,8 @@ class Service:
 
 
 def _digits(value: object) -> object:
-    # Pydantic would also read 1.0, 1_0 and +1 as integers; one number has one spelling here.
-    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+    # Pydantic would also read 1.0, 1_0, +1 and 007; one number has one spelling here.
+    if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
         raise ValueError("must be a whole number, in digits")
     return value
 
@@ -68,7 +69,7 @@ def context(request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None
     seconds = (
         settings.request_timeout
         if timeout_ms is None
-        else min(timeout_ms / 1000, settings.request_timeout_max)
+        else min(timeout_ms, settings.request_timeout_max * 1000) / 1000
     )
     return Context(
         deadline=request.scope["arrived"] + seconds,

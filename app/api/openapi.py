@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api import examples, overview
 from app.api.problems import MEDIA_TYPE
 
 _DESCRIPTION = """
@@ -38,6 +39,7 @@ def describe(app: FastAPI) -> None:
                     _name_problems(operation["responses"])
                     for parameter in operation.get("parameters", ()):
                         parameter["schema"] = _never_null(parameter["schema"])
+            _restore_examples(schema["paths"][overview.PATH]["get"]["responses"])
             for unused in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
             app.openapi_schema = schema
@@ -55,6 +57,13 @@ def _name_problems(responses: dict[str, Any]) -> None:
             content.setdefault(MEDIA_TYPE, {}).update(schema)
         if status == "422":  # FastAPI's own shape, where a route does not document ours
             content[MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/InvalidRequest"}
+
+
+def _restore_examples(responses: dict[str, Any]) -> None:
+    """FastAPI leaves out whatever is null, in examples too: `retry_after` is there, and null."""
+    for status, documented in examples.OVERVIEW.items():
+        for media_type, content in documented.get("content", {}).items():
+            responses[str(status)]["content"][media_type]["examples"] = content["examples"]
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:

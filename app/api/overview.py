@@ -36,11 +36,13 @@ def _split(value: object) -> object:
 UserId = Annotated[Id, Number, Path(description="Whose overview")]
 Names = Annotated[list[SectionName], BeforeValidator(_split), Field(min_length=1)] | None
 
+PATH = "/v1/users/{user_id}/overview"
+
 router = APIRouter(tags=["Views"])
 
 
 @router.get(
-    "/v1/users/{user_id}/overview",
+    PATH,
     summary="The overview of a user",
     response_model=Overview,
     response_description="The overview, complete or not: every section says for itself",
@@ -87,7 +89,7 @@ async def get_overview(
     else:
         headers["Cache-Control"] = caching.cache_control(outcomes)
         headers["ETag"] = tag = caching.etag(outcomes)
-        if caching.matches(request.headers.get("if-none-match"), tag):
+        if caching.matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
     body = overview_json(plan, complete, section_json(plan, outcomes))
     return Response(body, headers=headers, media_type="application/json")

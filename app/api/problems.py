@@ -204,7 +204,9 @@ def handle_problems(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        errors = [_wrong(one["loc"], one["msg"]) for one in error.errors()]
+        # One word a parameter: of a list, the first item that is wrong speaks for all.
+        wrong = {tuple(one["loc"][:2]): one["msg"] for one in reversed(error.errors())}
+        errors = [_wrong(loc, message) for loc, message in reversed(wrong.items())]
         detail = "; ".join(
             f"{one.location} parameter {one.parameter}: {one.detail}" for one in errors
         )

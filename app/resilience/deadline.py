@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.errors import Overloaded, Timeout
+from app.errors import NO_PERMIT, Overloaded, Timeout
 from app.resilience.call import Answer, Call, Fetch, Layer
 
 # An attempt is stopped at the deadline itself, and knows why it ended. This guard comes a little
@@ -20,7 +20,7 @@ def deadline() -> Layer:
                     return await fetch(call)
             except TimeoutError:
                 if call.tally.attempts == 0:
-                    raise Overloaded("no free capacity before the deadline") from None
+                    raise Overloaded(NO_PERMIT) from None
                 raise Timeout("no answer before the deadline") from None
 
         return bounded

@@ -5,6 +5,7 @@ Nygard, *Release It!*, "Bulkheads". Below retry, so that nobody holds a permit w
 
 import asyncio
 
+from app.errors import NO_PERMIT, Overloaded
 from app.resilience.call import Answer, Call, Fetch, Layer
 
 
@@ -15,6 +16,10 @@ class Bulkhead:
         self.capacity = capacity
         self.in_flight = 0
         self._permits = asyncio.Semaphore(capacity)
+
+    def locked(self) -> bool:
+        """Whether a permit has to be waited for."""
+        return self._permits.locked()
 
     async def __aenter__(self) -> None:
         await self._permits.acquire()
@@ -33,7 +38,12 @@ def limit(bulkhead: Bulkhead) -> Layer:
 
     def layer(fetch: Fetch) -> Fetch:
         async def limited(call: Call) -> Answer:
-            async with call.context.fan_out, bulkhead:
+            context = call.context
+            queues = context.fan_out.locked() or bulkhead.locked()
+            async with context.fan_out, bulkhead:
+                # The attempt before may have ended at this very deadline.
+                if queues and asyncio.get_running_loop().time() >= context.deadline:
+                    raise Overloaded(NO_PERMIT)
                 return await fetch(call)
 
         return limited

@@ -1,12 +1,13 @@
 """The log: one line an event on standard output, JSON unless a person is looking at it."""
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import FilteringBoundLogger, Processor
 
 from app.resilience.events import AttemptEnded, Emit
@@ -38,7 +39,10 @@ def logger(settings: Settings) -> Log:
 
 def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
     # A third of what the standard library's encoder takes, for a line a request.
-    return to_json(event, fallback=str, inf_nan_mode="strings").decode()
+    try:
+        return to_json(event, fallback=str, inf_nan_mode="strings").decode()
+    except PydanticSerializationError:  # a text that is not Unicode, which JSON can still escape
+        return json.dumps(event, default=str)
 
 
 def tell_attempts(log: Log) -> Emit:
@@ -68,6 +72,5 @@ class ToStructlog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.log(
-            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
-        )
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)  # libraries may have their own
+        self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)

@@ -1,6 +1,9 @@
 """One exchange with an upstream: the question sent, its answer judged and decoded."""
 
 import asyncio
+import os
+import socket
+import ssl
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -58,13 +61,15 @@ class _Mirror:
 
     def __init__(self, base: str, settings: UpstreamSettings) -> None:
         self._base = base
-        self._headers = [
+        self._fixed = [
             (b"Host", httpx.URL(base).netloc),
             (b"Accept", b"application/json"),
             (b"Accept-Encoding", b"gzip"),
-            (b"User-Agent", b"tributary"),
-            *((k.encode(), v.get_secret_value().encode()) for k, v in settings.headers.items()),
         ]
+        configured = {
+            k.encode(): v.get_secret_value().encode() for k, v in settings.headers.items()
+        }
+        self._ours = [*({b"user-agent": b"tributary"} | configured).items()]
         # Parsing a URL costs as much as all the rest of a request; the same few come again.
         self._url = lru_cache(maxsize=4096)(self._parse)
 
@@ -74,11 +79,16 @@ class _Mirror:
     def request(self, call: Call, waits: dict[str, float]) -> httpx.Request:
         context = call.context
         left = context.deadline - asyncio.get_running_loop().time()
+        ours = self._ours
+        if context.headers:  # what the client says counts for more than what we would say
+            theirs = dict(context.headers)
+            ours = [header for header in ours if header[0] not in theirs]
         return httpx.Request(
             "GET",
             self._url(call.question.target),
             headers=[
-                *self._headers,
+                *self._fixed,
+                *ours,
                 *context.headers,
                 (b"X-Request-ID", context.request_id.encode()),
                 (b"X-Request-Timeout-Ms", b"%d" % max(left * 1000, 1)),
@@ -145,6 +155,13 @@ def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
 def _cause(error: httpx.TransportError) -> str:
     """What happened, for the log: names and the system's own words, nothing the upstream sent."""
     beneath = error.__cause__
-    told = getattr(beneath, "os_error", beneath)
-    word = told.strerror if isinstance(told, OSError) and told.strerror else type(beneath).__name__
+    match getattr(beneath, "os_error", beneath):
+        case ssl.SSLError(reason=str(word)):
+            pass
+        case socket.gaierror(strerror=str(word)):
+            pass
+        case OSError(errno=int(number)):
+            word = os.strerror(number)
+        case _:
+            word = type(beneath).__name__
     return f"{type(error).__name__}: {word}"

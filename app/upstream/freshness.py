@@ -20,12 +20,15 @@ def fresh_for(headers: Mapping[str, str], ttl: float) -> float:
     if "no-store" in directives or "no-cache" in directives:
         return 0.0
     # §5.2.2.10: s-maxage overrides max-age for a cache that many share, as we are one.
-    for name in ("s-maxage", "max-age"):
-        if name in directives:
-            return max(_seconds(directives[name]) - _seconds(headers.get("age", "0")), 0.0)
-    if expires is not None:
-        return _between(headers.get("date"), expires)
-    return ttl
+    if "s-maxage" in directives:
+        lifetime = _seconds(directives["s-maxage"])
+    elif "max-age" in directives:
+        lifetime = _seconds(directives["max-age"])
+    elif expires is not None:
+        lifetime = _between(headers.get("date"), expires)
+    else:
+        return ttl
+    return max(lifetime - _seconds(headers.get("age", "0")), 0.0)
 
 
 def _seconds(value: str) -> float:
@@ -38,4 +41,4 @@ def _between(date: str | None, expires: str) -> float:
         left = parsedate_to_datetime(expires) - parsedate_to_datetime(date or "")
     except (TypeError, ValueError):  # §5.3: an invalid Expires is in the past
         return 0.0
-    return max(left.total_seconds(), 0.0)
+    return left.total_seconds()

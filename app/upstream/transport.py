@@ -53,6 +53,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
             timeout=aiohttp.ClientTimeout(total=None),
+            middlewares=(_once,),
         )
         return self
 
@@ -105,6 +106,20 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._response.close()
+
+
+async def _once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Send a request once: on its own account aiohttp repeats one whose connection broke.
+
+    That would double the load on an upstream that is breaking down, and nobody could count it.
+    Translated here, the error is not one that it repeats.
+    """
+    try:
+        return await handler(request)
+    except _RAISED as error:
+        raise _translated(error) from error
 
 
 @lru_cache

@@ -1,0 +1,160 @@
+"""The OpenAPI document: what a generated client relies on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from app.api.health import Alive, Readiness
+from app.api.problems import InvalidRequest, OverviewFailed, Problem, ProblemType
+from app.views.overview import Overview
+from tests.api.serving import Running, demonstrating
+
+pytestmark = pytest.mark.anyio
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+OVERVIEW = "/v1/users/{user_id}/overview"
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model
+    for model in (Alive, InvalidRequest, Overview, OverviewFailed, Problem, ProblemType, Readiness)
+}
+
+
+@pytest.fixture
+async def document(service: Running) -> dict[str, Any]:
+    found = (await service.get("/openapi.json")).json()
+    assert isinstance(found, dict)
+    return found
+
+
+def contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Path, status, media type and content of every documented body."""
+    for path, item in document["paths"].items():
+        for status, response in item["get"]["responses"].items():
+            for media_type, content in response.get("content", {}).items():
+                yield path, status, media_type, content
+
+
+def within(node: object, key: str) -> Iterator[Any]:
+    """Every value that stands under `key`, at any depth."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from within(value, key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from within(value, key)
+
+
+async def test_every_route_is_documented_and_described(document: dict[str, Any]) -> None:
+    assert set(document["paths"]) == {OVERVIEW, "/livez", "/readyz", "/problems/{slug}"}
+    for item in document["paths"].values():
+        assert list(item) == ["get"]
+        assert item["get"]["summary"]
+        assert item["get"]["description"]
+
+
+async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    references = set(within(document, "$ref")) | {
+        target for mapping in within(document, "mapping") for target in mapping.values()
+    }
+    assert references
+    for reference in references:
+        assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+async def test_nothing_is_defined_that_nobody_refers_to(document: dict[str, Any]) -> None:
+    used = {reference.rsplit("/", 1)[-1] for reference in within(document, "$ref")}
+    assert used == set(document["components"]["schemas"])
+
+
+async def test_errors_are_problems_and_successes_json(document: dict[str, Any]) -> None:
+    for path, status, media_type, _ in contents(document):
+        assert media_type == (JSON if status == "200" else PROBLEM), (path, status)
+
+
+async def test_every_parameter_can_be_wrong_and_that_is_documented(
+    document: dict[str, Any],
+) -> None:
+    for path, item in document["paths"].items():
+        responses = item["get"]["responses"]
+        if "422" in responses:
+            schema = responses["422"]["content"][PROBLEM]["schema"]
+            assert schema == {"$ref": "#/components/schemas/InvalidRequest"}, path
+
+
+@pytest.mark.parametrize(
+    ("status", "examples"),
+    [
+        ("200", {"complete", "one_section_failed", "included_only"}),
+        ("404", {"no_such_user"}),
+        ("422", {"unknown_section"}),
+        ("502", {"required_failed"}),
+        ("503", {"overloaded"}),
+        ("504", {"all_late"}),
+    ],
+)
+async def test_every_case_has_a_named_example(
+    document: dict[str, Any], status: str, examples: set[str]
+) -> None:
+    content = document["paths"][OVERVIEW]["get"]["responses"][status]["content"]
+    ((_, only),) = content.items()
+    assert set(only["examples"]) == examples
+    assert all(example["summary"] for example in only["examples"].values())
+
+
+async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
+    seen = 0
+    for path, status, _, content in contents(document):
+        model = MODELS[content["schema"]["$ref"].rsplit("/", 1)[-1]]
+        for name, example in content.get("examples", {}).items():
+            value = example["value"]
+            parsed = model.model_validate(value)
+            assert parsed.model_dump(mode="json", exclude_unset=True) == value, (path, name)
+            assert value.get("status", 200) == int(status)
+            seen += 1
+    assert seen == 8
+
+
+@pytest.mark.parametrize("name", ["user", "posts", "todos"])
+@pytest.mark.parametrize("schema", ["Overview", "Sections"])
+async def test_a_section_is_one_of_three_told_apart_by_status(
+    document: dict[str, Any], schema: str, name: str
+) -> None:
+    schemas = document["components"]["schemas"]
+    section = schemas[schema]["properties"][name]
+    assert name in schemas[schema]["required"]
+    assert section["discriminator"]["propertyName"] == "status"
+    mapping = section["discriminator"]["mapping"]
+    assert set(mapping) == {"ok", "failed", "skipped"}
+    assert {one["$ref"] for one in section["oneOf"]} == set(mapping.values())
+    for status, reference in mapping.items():
+        alternative = schemas[reference.rsplit("/", 1)[-1]]
+        assert alternative["properties"]["status"]["const"] == status
+        assert "status" in alternative["required"]
+
+
+async def test_the_headers_of_the_answer_are_documented(document: dict[str, Any]) -> None:
+    headers = document["paths"][OVERVIEW]["get"]["responses"]["200"]["headers"]
+    assert {"ETag", "X-Complete", "X-Request-ID", "Cache-Control", "Server-Timing"} <= set(headers)
+
+
+def parameters(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"].lower(): one for one in document["paths"][OVERVIEW]["get"]["parameters"]}
+
+
+async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]) -> None:
+    found = parameters(document)
+    assert set(found) == {"user_id", "include", "require", "x-request-timeout-ms"}
+    assert found["user_id"]["schema"]["minimum"] == 1
+    assert found["user_id"]["schema"]["maximum"] == 2**53 - 1
+    assert all(one["description"] for one in found.values())
+
+
+async def test_the_demos_faults_are_documented_where_there_is_a_demo() -> None:
+    async with demonstrating() as service:
+        found = parameters((await service.get("/openapi.json")).json())
+    assert "Demo only" in found["x-demo-fault"]["description"]

@@ -1,0 +1,129 @@
+"""Which sections are asked for, and with which words."""
+
+import httpx
+import pytest
+import respx
+
+from app.api.problems import InvalidRequest
+from app.views.overview import Overview
+from tests.api.serving import NAMES, POST, TODO, USER, Running, told
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_by_default_every_section_is_there(service: Running) -> None:
+    response = await service.overview()
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
+    body = told(response, Overview)
+    assert (body["user_id"], body["complete"]) == (7, True)
+    assert body["user"]["data"] == USER | dict.fromkeys(["address", "phone", "website", "company"])
+    assert body["posts"]["data"] == [POST, POST]
+    assert body["todos"]["data"] == [TODO]
+
+
+@pytest.mark.parametrize(
+    ("query", "included"),
+    [
+        ("include=posts", ["posts"]),
+        ("include=posts,todos", ["posts", "todos"]),
+        ("include=posts&include=todos", ["posts", "todos"]),
+        ("include=posts%2Ctodos", ["posts", "todos"]),
+        ("include=todos,posts&include=user", ["user", "posts", "todos"]),
+        ("include=posts,posts&include=posts", ["posts"]),
+        ("require=posts", ["user", "posts", "todos"]),
+        ("include=user,posts&require=posts&require=user", ["user", "posts"]),
+        ("include=user,posts&require=posts,user", ["user", "posts"]),
+    ],
+)
+async def test_what_is_not_included_is_skipped_and_costs_no_call(
+    service: Running, upstream: respx.MockRouter, query: str, included: list[str]
+) -> None:
+    body = told(await service.overview(f"?{query}"), Overview)
+    assert list(body) == ["user_id", "complete", *NAMES]
+    assert body["complete"] is True
+    for name in NAMES:
+        there = name in included
+        assert body[name]["status"] == ("ok" if there else "skipped")
+        assert upstream[name].call_count == there
+
+
+@pytest.mark.parametrize("parameter", ["include", "require"])
+@pytest.mark.parametrize(
+    "value", ["", "friends", "posts,", ",posts", "posts,friends", "Posts", " posts", "posts;user"]
+)
+async def test_a_wrong_section_is_refused_by_the_name_of_its_parameter(
+    service: Running, upstream: respx.MockRouter, parameter: str, value: str
+) -> None:
+    response = await service.get("/v1/users/7/overview", params={parameter: value})
+    assert refused(response) == [("query", parameter)]
+    assert not upstream.calls
+
+
+async def test_what_is_required_must_be_included(service: Running) -> None:
+    response = await service.overview("?include=posts,todos&require=posts,user")
+    assert refused(response) == [("query", "require")]
+    assert "user is required but not included" in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "user_id",
+    [
+        *(
+            "0",
+            "-1",
+            "1.0",
+            "1_0",
+            "+1",
+            "01",
+            "1e3",
+            "%201",
+            "x",
+            "0x1",
+            "%D9%A1",
+            "%C2%B2",
+            "true",
+        ),
+        *(str(2**53), "9" * 30, "9" * 5000),
+    ],
+)
+async def test_a_bad_number_is_refused(
+    service: Running, upstream: respx.MockRouter, user_id: str
+) -> None:
+    response = await service.get(f"/v1/users/{user_id}/overview")
+    assert refused(response) == [("path", "user_id")]
+    assert not upstream.calls
+
+
+async def test_the_highest_number_is_one_that_javascript_can_hold(
+    service: Running, upstream: respx.MockRouter
+) -> None:
+    upstream.get(url__regex=str(2**53 - 1)).respond(json=[])
+    response = await service.get(f"/v1/users/{2**53 - 1}/overview?include=posts")
+    assert told(response, Overview)["user_id"] == 2**53 - 1
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "+800", "8_00", "soon", "", "800ms", "1e3"])
+async def test_a_bad_time_is_refused(service: Running, value: str) -> None:
+    response = await service.overview(X_Request_Timeout_Ms=value)
+    ((location, name),) = refused(response)
+    assert (location, name.lower()) == ("header", "x-request-timeout-ms")
+
+
+async def test_all_that_is_wrong_is_told_at_once(service: Running) -> None:
+    response = await service.get("/v1/users/0/overview?include=friends&require=")
+    assert set(refused(response)) == {
+        ("path", "user_id"),
+        ("query", "include"),
+        ("query", "require"),
+    }
+
+
+def refused(response: httpx.Response) -> list[tuple[str, str]]:
+    """Where and what the parameters are that a 422 names."""
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = told(response, InvalidRequest)
+    assert (problem["type"], problem["status"]) == ("/problems/invalid_request", 422)
+    assert problem["instance"].startswith("/v1/users/")
+    assert all(error["parameter"] in problem["detail"] for error in problem["errors"])
+    return [(error["location"], error["parameter"]) for error in problem["errors"]]

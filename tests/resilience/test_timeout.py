@@ -1,0 +1,62 @@
+import asyncio
+
+import pytest
+
+from app.errors import Timeout, Unreachable
+from app.resilience.call import Answer, Call
+from app.resilience.timeout import timeout
+from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_attempt_in_time_is_left_alone() -> None:
+    assert (await timeout(0.8)(FakeUpstream(seconds=0.79))(a_call())).data.json == b"[]"
+
+
+async def test_an_attempt_ends_after_its_time() -> None:
+    upstream = FakeUpstream(seconds=60)
+    with pytest.raises(Timeout, match=r"no answer within 0\.8 s"):
+        await timeout(0.8)(upstream)(a_call())
+    assert now() == pytest.approx(0.8)
+    assert (upstream.cancelled, upstream.in_flight) == (1, 0)
+
+
+async def test_the_time_is_total_however_often_something_arrives() -> None:
+    async def dripping(_: Call) -> Answer:
+        for _drop in range(100):
+            await asyncio.sleep(0.1)
+        return an_answer()
+
+    with pytest.raises(Timeout):
+        await timeout(0.75)(dripping)(a_call())
+    assert now() == pytest.approx(0.75)
+
+
+async def test_the_deadline_ends_an_attempt_before_its_time() -> None:
+    with pytest.raises(Timeout, match=r"no answer within 0\.3 s"):
+        await timeout(0.8)(FakeUpstream(seconds=60))(a_call(a_context(deadline=0.3)))
+    assert now() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("late", [2.0, 2.001, 5.0])
+async def test_nothing_is_begun_after_the_deadline(late: float) -> None:
+    upstream = FakeUpstream()
+    await asyncio.sleep(late)
+    with pytest.raises(Timeout):
+        await timeout(0.8)(upstream)(a_call(a_context(deadline=2.0)))
+    assert upstream.began == []
+    assert now() == late
+
+
+@pytest.mark.parametrize("error", [Unreachable("broken"), ZeroDivisionError()])
+async def test_what_goes_wrong_in_time_is_passed_on(error: Exception) -> None:
+    assert await ending(timeout(0.8)(FakeUpstream(0.1, error))(a_call())) is error
+
+
+async def test_a_cancellation_is_not_a_timeout() -> None:
+    task = asyncio.ensure_future(timeout(0.8)(FakeUpstream(seconds=60))(a_call()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    await ending(task)
+    assert task.cancelled()

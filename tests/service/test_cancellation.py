@@ -1,0 +1,52 @@
+"""Clients that leave at any moment, many more than there are places, cost the service nothing."""
+
+import asyncio
+import contextlib
+import random
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.service.replies import after
+from tests.service.running import Running, running
+
+pytestmark = pytest.mark.anyio
+
+_SECONDS = 3.0
+_CLIENTS = 40
+_POOL = 10
+
+# So slow that one core, which here is clients, service and upstreams in one, keeps up with the
+# storm: then it is for a place that everybody waits. A saturated loop would cancel all of them
+# before they get as far as that.
+_LATENCY = (0.05, 0.15)
+_PATIENCE = 0.4
+
+
+async def test_no_place_is_lost_to_clients_that_leave() -> None:
+    slow = {name: after(*_LATENCY, seed) for seed, name in enumerate(("users", "posts", "todos"))}
+    async with running(slow, {"concurrency": _POOL}, log_level="error") as service:
+        chance = random.Random(20)
+        await asyncio.gather(*(_impatient(service, chance) for _ in range(_CLIENTS)))
+        assert await service.leftovers() == []
+        for upstream in service.upstreams.values():
+            broken_off = sum(exchange.gone.done() for exchange in upstream.seen)
+            assert min(broken_off, len(upstream.seen) - broken_off) > _POOL
+            assert upstream.most_in_flight >= _POOL
+        answers = await asyncio.gather(*(service.overview() for _ in range(_POOL)))
+        assert [answer.json["complete"] for answer in answers] == [True] * _POOL
+        assert await service.leftovers() == []
+
+
+async def _impatient(service: Running, chance: random.Random) -> None:
+    """Ask again and again, and hang up after a random time, whatever has come by then."""
+    address = urlsplit(service.url)
+    end = perf_counter() + _SECONDS
+    while perf_counter() < end:
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"GET /v1/users/1/overview HTTP/1.1\r\nHost: service\r\n\r\n")
+        await asyncio.sleep(chance.uniform(0, _PATIENCE))
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

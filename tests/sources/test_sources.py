@@ -1,0 +1,93 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import InvalidPayload
+from app.resilience.call import Question
+from app.sources.posts import Post, posts_by
+from app.sources.resource import Resource
+from app.sources.todos import Todo, todos_of
+from app.sources.users import User, user
+
+MAX_ID = 2**53 - 1  # Number.MAX_SAFE_INTEGER of JavaScript
+
+USER: dict[str, Any] = {"id": 1, "name": "n", "username": "u", "email": "e"}
+POST: dict[str, Any] = {"userId": 1, "id": 1, "title": "t", "body": "b"}
+TODO: dict[str, Any] = {"userId": 1, "id": 1, "title": "t", "completed": False}
+PROFILE: dict[str, Any] = {
+    "address": {
+        "street": "s",
+        "suite": "s",
+        "city": "c",
+        "zipcode": "z",
+        "geo": {"lat": "1", "lng": "2"},
+    },
+    "phone": "p",
+    "website": "w",
+    "company": {"name": "n", "catchPhrase": "c", "bs": "b"},
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "upstream", "target", "may_be_absent"),
+    [
+        (user(7), "users", "/users/7", True),
+        (posts_by(7), "posts", "/posts?userId=7", False),
+        (todos_of(MAX_ID), "todos", "/todos?userId=9007199254740991", False),
+    ],
+)
+def test_a_question_knows_where_to_ask(
+    question: Question, upstream: str, target: str, may_be_absent: bool
+) -> None:
+    assert (question.upstream, question.target) == (upstream, target)
+    assert question.may_be_absent is may_be_absent
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [(user(1), USER | PROFILE), (posts_by(1), [POST, POST | {"id": 2}]), (todos_of(1), [TODO])],
+)
+def test_what_the_upstream_says_comes_through_field_by_field(
+    question: Question, said: object
+) -> None:
+    assert json.loads(question.decode(json.dumps(said).encode()).json) == said
+
+
+def test_unknown_fields_are_ignored() -> None:
+    extra = USER | PROFILE | {"__proto__": {}, "user-id": 9}
+    told = json.loads(user(1).decode(json.dumps(extra).encode()).json)
+    assert told == USER | PROFILE
+
+
+def test_a_profile_may_be_unknown() -> None:
+    told = json.loads(user(1).decode(json.dumps(USER).encode()).json)
+    assert told == USER | dict.fromkeys(PROFILE)
+
+
+@pytest.mark.parametrize(
+    ("model", "good", "broken"),
+    [
+        *((User, USER, {"id": wrong}) for wrong in (0, -1, "1", 1.5, True, None, MAX_ID + 1)),
+        (User, USER, {"name": None}),
+        (User, USER, {"address": {"street": "s"}}),
+        (Post, POST, {"userId": "1"}),
+        (Post, POST, {"title": 7}),
+        (Todo, TODO, {"completed": "false"}),
+        (Todo, TODO, {"completed": 0}),
+    ],
+)
+def test_nothing_is_guessed(
+    model: type[Resource], good: dict[str, Any], broken: dict[str, Any]
+) -> None:
+    model.model_validate_json(json.dumps(good))
+    with pytest.raises(ValidationError):
+        model.model_validate_json(json.dumps(good | broken))
+
+
+@pytest.mark.parametrize("question", [user(1), posts_by(1), todos_of(1)])
+def test_another_shape_is_refused(question: Question) -> None:
+    for body in (b"null", b'"text"', b'[{"id":1}]', b'{"items":[]}'):
+        with pytest.raises(InvalidPayload):
+            question.decode(body)

@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import Settings, UpstreamSettings, WrongSetting, load
+
+SECRET = "do not repeat me"  # wrong for every variable, for its spaces
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    return monkeypatch
+
+
+def test_with_nothing_set_the_demo_answers() -> None:
+    settings = load()
+    assert settings.demo
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+
+
+def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("LOG_LEVEL", "WARNING")
+    environment.setenv("UPSTREAM_URL", "https://fallback.test:8443/base/")
+    environment.setenv("UPSTREAMS__USERS__URLS", " http://a.test , http://[::1]:81/x/,")
+    environment.setenv("UPSTREAMS__USERS__ATTEMPT_TIMEOUT", "0.25")
+    environment.setenv("UPSTREAMS__POSTS__HEADERS", f'{{"X-Api-Key": "{SECRET}"}}')
+    environment.setenv("FORWARD_HEADERS", "Authorization, accept-language")
+    settings = load()
+    assert not settings.demo
+    assert settings.log_level == "warning"
+    assert settings.upstream_url == "https://fallback.test:8443/base"
+    assert settings.forward_headers == ("authorization", "accept-language")
+    assert settings.upstreams.users == UpstreamSettings(
+        urls=("http://a.test", "http://[::1]:81/x"), attempt_timeout=0.25
+    )
+    assert settings.upstreams.posts.headers == {"x-api-key": SecretStr(SECRET)}
+    assert settings.upstreams.todos == UpstreamSettings()
+    assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+WRONG = {
+    "PORT": ["many", "-1", "65536", "80.5"],
+    "LOG_LEVEL": ["loud"],
+    "LOG_FORMAT": ["xml"],
+    "UPSTREAM_URL": [
+        *("a.test:80", "ftp://a.test", "http://", "http:///path", "//a.test", "http://a.test:0"),
+        *("http://a.test:99999", "http://[::1", "http://a.test/?key=1", "http://a.test/#top"),
+        *(
+            "http://a b.test",
+            "http://\u00e5.test",
+            "http://a.test\\x",
+            f"http://me:{SECRET}@a.test",
+        ),
+    ],
+    "UPSTREAMS__USERS__URLS": ["nonsense", "http://a.test, nonsense", "http://me@a.test"],
+    "UPSTREAMS__POSTS__ATTEMPT_TIMEOUT": ["0", "-1", "nan", "inf", "soon"],
+    "UPSTREAMS__TODOS__CONCURRENCY": ["0", "-1", "1.5", "all"],
+    "UPSTREAMS__USERS__TTL": ["-1", "nan", "inf"],
+    "UPSTREAMS__USERS__MAX_BODY": ["0", "1MB"],
+    "UPSTREAMS__POSTS__HEADERS": [
+        *("{", "[]", "7", '{"X-Key": 7}', '{"X-Key": null}', '{"X-Key": ""}'),
+        *(f'{{"X-Key": "{value}"}}' for value in (f" {SECRET}", f"{SECRET}\\r\\nX: 1", "\u00e5")),
+        *(f'{{"{name}": "{SECRET}"}}' for name in ("a b", "", "Host", "x-request-id", "a:")),
+    ],
+    "UPSTREAMS": ["{", "7"],
+    "REQUEST_TIMEOUT": ["0", "nan", "10.5"],
+    "REQUEST_TIMEOUT_MAX": ["0", "soon"],
+    "FAN_OUT": ["0", "many"],
+    "FORWARD_HEADERS": ["a b", "authorization, host", "Content-Length", "x-request-timeout-ms"],
+    "DEMO_LATENCY": ["-0.1", "fast", "inf"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_wrong_value_is_told_in_one_line_by_its_name(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(WrongSetting) as caught:
+        load()
+    line = str(caught.value)
+    assert line.startswith(f"{name}: ")
+    assert len(line.splitlines()) == 1
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("value", [SECRET, f"http://me:{SECRET}@a.test", f'["{SECRET}"]'])
+def test_a_wrong_value_is_never_repeated(
+    environment: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(WrongSetting, match=f"^{name}: ") as caught:
+        load()
+    assert SECRET not in str(caught.value)
+
+
+def test_two_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("PORT", "many")
+    environment.setenv("UPSTREAMS__POSTS__TTL", "long")
+    with pytest.raises(WrongSetting, match=r"PORT: .*; UPSTREAMS__POSTS__TTL: "):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("configured", "lacking"),
+    [
+        (["USERS"], "UPSTREAMS__POSTS__URLS"),
+        (["POSTS", "TODOS"], "UPSTREAMS__USERS__URLS"),
+        (["USERS", "POSTS"], "UPSTREAMS__TODOS__URLS"),
+    ],
+)
+def test_demo_data_never_stands_beside_real_data(
+    environment: pytest.MonkeyPatch, configured: list[str], lacking: str
+) -> None:
+    for name in configured:
+        environment.setenv(f"UPSTREAMS__{name}__URLS", "http://a.test")
+    with pytest.raises(WrongSetting, match=f"^{lacking}: must be set, or UPSTREAM_URL"):
+        load()
+    environment.setenv("UPSTREAM_URL", "http://fallback.test")
+    assert not load().demo
+
+
+def test_the_longest_time_is_not_below_the_usual_one(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REQUEST_TIMEOUT_MAX", "1")
+    with pytest.raises(WrongSetting, match="REQUEST_TIMEOUT: must not be above"):
+        load()
+
+
+def test_an_empty_value_is_not_set(environment: pytest.MonkeyPatch) -> None:
+    for name in WRONG:
+        environment.setenv(name, "")
+    assert load() == Settings()
+
+
+def test_a_file_is_read_and_the_environment_wins(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    file.write_text("PORT=1\nFAN_OUT=3\nUPSTREAMS__USERS__TTL=5\nSOMETHING_ELSE=x\n")
+    environment.setitem(Settings.model_config, "env_file", file)
+    environment.setenv("PORT", "2")
+    settings = load()
+    assert (settings.port, settings.fan_out, settings.upstreams.users.ttl) == (2, 3, 5.0)

@@ -1,0 +1,63 @@
+import gzip
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidPayload
+from app.upstream.decode import gunzip
+
+LIMIT = 1000
+HELLO = gzip.compress(b"hello " * 100)
+
+
+@pytest.mark.parametrize("size", [0, 1, LIMIT - 1, LIMIT])
+def test_up_to_its_limit_a_body_is_inflated(size: int) -> None:
+    assert gunzip(gzip.compress(b"x" * size), LIMIT) == b"x" * size
+
+
+@pytest.mark.parametrize("size", [LIMIT + 1, 64 * LIMIT, 10_000 * LIMIT])
+def test_a_body_above_its_limit_is_refused(size: int) -> None:
+    with pytest.raises(InvalidPayload, match="the body is too large"):
+        gunzip(gzip.compress(b"x" * size), LIMIT)
+
+
+@pytest.mark.parametrize("cut", [*range(20), len(HELLO) - 9, len(HELLO) - 1])
+def test_a_body_that_is_cut_off_is_refused(cut: int) -> None:
+    with pytest.raises(InvalidPayload, match="the compressed body is incomplete"):
+        gunzip(HELLO[:cut], LIMIT)
+
+
+def test_bytes_after_the_end_are_refused() -> None:
+    with pytest.raises(InvalidPayload):
+        gunzip(HELLO + b"and more", LIMIT)
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[1,2,3]", zlib.compress(b"{}"), HELLO[1:], b"\x1f\x8c"])
+def test_what_is_not_gzip_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidPayload, match="the body is not gzip, though it says so"):
+        gunzip(body, LIMIT)
+
+
+def test_a_wrong_checksum_is_refused() -> None:
+    with pytest.raises(InvalidPayload):
+        gunzip(HELLO[:-8] + bytes(4) + HELLO[-4:], LIMIT)
+
+
+@given(st.binary(max_size=200), st.integers(0, 250))
+def test_any_body_is_inflated_or_refused(plain: bytes, limit: int) -> None:
+    packed = gzip.compress(plain)
+    if len(plain) <= limit:
+        assert gunzip(packed, limit) == plain
+    else:
+        with pytest.raises(InvalidPayload):
+            gunzip(packed, limit)
+
+
+@given(st.one_of(st.binary(), st.binary().map(lambda tail: HELLO[:10] + tail)))
+def test_whatever_the_bytes_nothing_but_a_refusal_is_raised(body: bytes) -> None:
+    try:
+        assert len(gunzip(body, LIMIT)) <= LIMIT
+    except InvalidPayload:
+        pass
