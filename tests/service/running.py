@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from app.api.dependencies import Service
 from app.main import create_app
 from app.settings import Settings
+from app.upstream.client import Transport
 from tests.service.replies import good
 from tests.service.upstream import Reply, Upstream
 
@@ -90,6 +91,7 @@ async def running(
     replies: Mapping[str, Reply] | None = None,
     each: Mapping[str, object] | None = None,
     host: str = "127.0.0.1",
+    transport: Transport | None = None,
     **settings: object,
 ) -> AsyncIterator[Running]:
     """The service with an upstream for each section, all good but for `replies`.
@@ -105,7 +107,7 @@ async def running(
             name: {**(each or {}), "urls": f"http://{host}:{upstream.port}"}
             for name, upstream in upstreams.items()
         }
-        app = create_app(Settings.model_validate({"upstreams": told, **settings}))
+        app = create_app(Settings.model_validate({"upstreams": told, **settings}), transport)
         async with _served(app) as url, _frontend() as frontend:
             yield Running(url, app.state.service, frontend, upstreams)
         assert await eventually(lambda: not any(one.open for one in upstreams.values()))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from app.upstream.transport import AiohttpTransport
 from tests.service.replies import after
 from tests.service.running import Running, running
 
@@ -24,16 +25,25 @@ _LATENCY = (0.05, 0.15)
 _PATIENCE = 0.4
 
 
-async def test_no_place_is_lost_to_clients_that_leave() -> None:
+@pytest.mark.parametrize(
+    ("concurrency", "connections"),
+    [(_POOL, 3 * _POOL), (64, _POOL)],
+    ids=["for a permit", "for a connection"],
+)
+async def test_no_place_is_lost_to_clients_that_leave_while_they_wait(
+    concurrency: int, connections: int
+) -> None:
     slow = {name: after(*_LATENCY, seed) for seed, name in enumerate(("users", "posts", "todos"))}
-    async with running(slow, {"concurrency": _POOL}, log_level="error") as service:
+    pool = AiohttpTransport(connections)
+    limits = {"concurrency": concurrency}
+    async with running(slow, limits, transport=pool, log_level="error") as service:
         chance = random.Random(20)
         await asyncio.gather(*(_impatient(service, chance) for _ in range(_CLIENTS)))
         assert await service.leftovers() == []
-        for upstream in service.upstreams.values():
-            broken_off = sum(exchange.gone.done() for exchange in upstream.seen)
-            assert min(broken_off, len(upstream.seen) - broken_off) > _POOL
-            assert upstream.most_in_flight >= _POOL
+        seen = [exchange for upstream in service.upstreams.values() for exchange in upstream.seen]
+        broken_off = sum(exchange.gone.done() for exchange in seen)
+        assert min(broken_off, len(seen) - broken_off) > _POOL
+        assert sum(one.most_in_flight for one in service.upstreams.values()) >= connections
         answers = await asyncio.gather(*(service.overview() for _ in range(_POOL)))
         assert [answer.json["complete"] for answer in answers] == [True] * _POOL
         assert await service.leftovers() == []
