@@ -74,6 +74,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who asks, or over what
         # Longer than load balancers keep an idle connection (60 s is usual), so that it is they
         # who close it and no request runs into a closing one.
         timeout_keep_alive=75,

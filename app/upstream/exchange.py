@@ -27,6 +27,17 @@ from app.upstream.freshness import fresh_for
 
 _NOTHING = httpx.ByteStream(b"")
 _JSON = ("application/json", "text/json")
+_READ = frozenset(
+    {
+        b"age",
+        b"cache-control",
+        b"content-encoding",
+        b"content-type",
+        b"date",
+        b"expires",
+        b"retry-after",
+    }
+)
 
 
 def exchange(client: Client, urls: tuple[str, ...], settings: UpstreamSettings) -> Fetch:
@@ -99,14 +110,16 @@ class _Mirror:
 
 
 def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Header fields by lower-case name, repeated ones joined (RFC 9110 §5.2).
+    """The fields that are read here, by lower-case name, repeated ones joined (RFC 9110 §5.2).
 
     `httpx.Headers` guesses the encoding of all before it gives one: a tenth of an exchange.
     """
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        key = name.lower()
+        if key in _READ:
+            field, text = key.decode(), value.decode("latin-1")
+            headers[field] = f"{headers[field]}, {text}" if field in headers else text
     return headers
 
 
