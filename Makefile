@@ -27,8 +27,9 @@ format: .venv/dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Against real third parties: json-server, TypeScript, schemathesis, a browser.
+# Against real third parties: hadolint, json-server, TypeScript, schemathesis, a browser.
 acceptance: .venv/acceptance
+	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python -m pytest acceptance
 
 bench: .venv/run

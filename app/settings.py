@@ -42,6 +42,8 @@ _RESERVED = frozenset(
         "accept-encoding",
         "x-request-id",
         "x-request-timeout-ms",
+        "traceparent",
+        "tracestate",
     }
 )
 

@@ -13,6 +13,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
+from app.api.trace import continued
 from app.resilience.call import Context, Fetch
 from app.resilience.limit import Bulkhead
 from app.settings import Settings
@@ -76,4 +77,5 @@ def context(request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None
         fan_out=fan_out,
         request_id=request.scope["request_id"],
         headers=tuple(one for one in request.scope["headers"] if one[0] in serving.forwarded),
+        trace=continued(request.scope["headers"]),
     )

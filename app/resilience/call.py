@@ -35,13 +35,15 @@ class Context:
     """On whose behalf a call is made.
 
     `deadline` is an instant of the event loop's clock, in seconds. `fan_out` holds the attempts
-    that this one client request may have in flight. `headers` are passed upstream.
+    that this one client request may have in flight. `headers` are passed upstream and may change
+    the answer; those of `trace` only tell whose it is.
     """
 
     deadline: float
     fan_out: asyncio.Semaphore
     request_id: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    trace: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(slots=True)

@@ -101,6 +101,7 @@ class _Mirror:
                 *self._fixed,
                 *ours,
                 *context.headers,
+                *context.trace,
                 (b"X-Request-ID", context.request_id.encode()),
                 (b"X-Request-Timeout-Ms", b"%d" % max(left * 1000, 1)),
             ],
