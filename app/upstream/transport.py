@@ -6,6 +6,7 @@ far the slowest part of a fan-out. aiohttp's connector has neither trouble, and 
 refuses what is not HTTP: two lengths, endless headers, garbage.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import lru_cache
 from types import TracebackType
@@ -36,7 +37,11 @@ _RAISED = tuple(theirs for theirs, _ in _ERRORS)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries requests without a body; redirects, cookies, proxies and decoding are not its work.
+    """Carries requests without a body, each once, and nothing that was not asked for.
+
+    It stands on aiohttp's connector, request writer and parser, not on its session, which would
+    follow redirects, keep cookies, and on its own account repeat a request whose connection broke:
+    that would double the load on an upstream that is breaking down, and nobody could count it.
 
     `connections` bounds all of them together. Timeouts are those of the request's `timeout`
     extension, in seconds: `pool`, `connect`, and `read` between two reads.
@@ -44,15 +49,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, connections: int) -> None:
         self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
+        self._connector: aiohttp.TCPConnector | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=_KEEP_ALIVE),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None),
-            middlewares=(_once,),
+        self._connector = aiohttp.TCPConnector(
+            limit=self._connections, keepalive_timeout=_KEEP_ALIVE
         )
         return self
 
@@ -65,22 +66,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self.aclose()
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        assert self._session is not None, "the transport is used inside `async with`"
-        wait = request.extensions.get("timeout", {})
+        assert self._connector is not None, "the transport is used inside `async with`"
         try:
-            response = await self._session.request(
-                request.method,
-                URL(str(request.url), encoded=True),
-                headers=[
-                    (k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw
-                ],
-                allow_redirects=False,
-                timeout=_timeouts(wait.get("pool"), wait.get("connect"), wait.get("read")),
-            )
+            response = await _exchange(self._connector, request)
         except _RAISED as error:
             raise _translated(error) from error
         return httpx.Response(
@@ -88,6 +80,42 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             headers=list(response.raw_headers),
             stream=_Body(response),
         )
+
+
+async def _exchange(
+    connector: aiohttp.TCPConnector, request: httpx.Request
+) -> aiohttp.ClientResponse:
+    """Send the request over a connection, and read the head of what comes back."""
+    wait = request.extensions.get("timeout", {})
+    asked = aiohttp.ClientRequest(
+        request.method,
+        URL(str(request.url), encoded=True),
+        headers=[(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw],
+        loop=asyncio.get_running_loop(),
+    )
+    try:
+        timeouts = _timeouts(wait.get("pool"), wait.get("connect"))
+        connection = await connector.connect(asked, traces=[], timeout=timeouts)
+    except TimeoutError as error:
+        raise aiohttp.ConnectionTimeoutError from error
+    try:
+        assert connection.protocol is not None
+        connection.protocol.set_response_params(
+            skip_payload=request.method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=wait.get("read"),
+        )
+        response = await asked.send(connection)
+        try:
+            await response.start(connection)
+        except BaseException:
+            response.close()
+            raise
+    except BaseException:
+        connection.close()
+        raise
+    return response
 
 
 class _Body(httpx.AsyncByteStream):
@@ -107,25 +135,9 @@ class _Body(httpx.AsyncByteStream):
         self._response.close()
 
 
-async def _once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Send a request once: on its own account aiohttp repeats one whose connection broke.
-
-    That would double the load on an upstream that is breaking down, and nobody could count it.
-    Translated here, the error is not one that it repeats.
-    """
-    try:
-        return await handler(request)
-    except _RAISED as error:
-        raise _translated(error) from error
-
-
 @lru_cache
-def _timeouts(
-    pool: float | None, connect: float | None, read: float | None
-) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(connect=pool, sock_connect=connect, sock_read=read)
+def _timeouts(pool: float | None, connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(connect=pool, sock_connect=connect)
 
 
 def _translated(error: Exception) -> httpx.TransportError:
