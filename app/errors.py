@@ -96,6 +96,3 @@ class Overloaded(Failure):
     reason = "overloaded"
     status = 503
     title = "There is no capacity for this call right now"
-
-
-NO_PERMIT = "no free capacity before the deadline"

@@ -43,10 +43,10 @@ class Envelope:
         method = scope["method"]
         request_id = _request_id(scope)
         headers = (*_SAFE, (b"x-request-id", request_id))
+        if method == "HEAD":  # RFC 9110 §9.3.2: the answer to GET without its content
+            scope = {**scope, "method": "GET"}  # a copy: the server goes by its own
         scope["request_id"] = request_id.decode()
         scope["arrived"] = asyncio.get_running_loop().time()
-        if method == "HEAD":  # RFC 9110 §9.3.2: the answer to GET without its content
-            scope["method"] = "GET"
         status = 0
 
         async def dressed(message: Message) -> None:

@@ -3,7 +3,6 @@
 from functools import reduce
 
 from app.resilience.call import Fetch, Layer
-from app.resilience.deadline import deadline
 from app.resilience.events import Emit
 from app.resilience.limit import Bulkhead, limit
 from app.resilience.observe import observe
@@ -11,9 +10,11 @@ from app.resilience.timeout import timeout
 
 
 def pipeline(send: Fetch, *, attempt_timeout: float, bulkhead: Bulkhead, emit: Emit) -> Fetch:
-    """Wrap `send`, one exchange with one upstream, into a call that survives. Outermost first."""
+    """Wrap `send`, one exchange with one upstream, into a call that survives. Outermost first.
+
+    Each layer that waits ends its waiting at the call's deadline, so none stands around them all.
+    """
     layers: list[Layer] = [
-        deadline(),  # all waiting obeys it, the wait for a permit included
         limit(bulkhead),  # queueing is our delay: outside the attempt's time and count
         observe(emit),  # above timeout, so that time-outs are told too
         timeout(attempt_timeout),  # around one exchange alone

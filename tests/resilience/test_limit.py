@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import Unreachable
+from app.errors import Overloaded, Unreachable
 from app.resilience.call import Answer, Call, Context
 from app.resilience.limit import Bulkhead, limit
 from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
@@ -66,6 +66,32 @@ async def test_permits_come_back_when_the_attempt_goes_wrong(error: Exception) -
     assert await ending(limit(bulkhead)(FakeUpstream(1, error))(a_call(context))) is error
     await limit(bulkhead)(FakeUpstream())(a_call(context))
     assert now() == 1.0
+
+
+@pytest.mark.parametrize(("capacity", "fan_out"), [(1, 10), (64, 1)])
+async def test_who_has_no_permit_at_the_deadline_is_overloaded(capacity: int, fan_out: int) -> None:
+    upstream, bulkhead, context = (
+        FakeUpstream(seconds=60),
+        Bulkhead(capacity),
+        a_context(2, fan_out),
+    )
+    fetch = limit(bulkhead)(upstream)
+    holder = asyncio.ensure_future(fetch(a_call(context)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="no free capacity before the deadline"):
+        await fetch(a_call(context))
+    assert now() == 2.0
+    assert (len(upstream.began), bulkhead.in_flight) == (1, 1)
+    holder.cancel()
+    await ending(holder)
+    assert bulkhead.in_flight == 0
+
+
+async def test_a_permit_that_is_free_is_taken_without_a_look_at_the_clock() -> None:
+    await asyncio.sleep(5)
+    upstream = FakeUpstream(seconds=1)
+    await limit(Bulkhead(1))(upstream)(a_call(a_context(deadline=2.0)))
+    assert upstream.began == [5.0]
 
 
 Schedule = Sequence[tuple[float, float]]

@@ -13,7 +13,6 @@ from app.upstream.transport import _translated
 
 REQUEST = aiohttp.RequestInfo(URL("http://a.test"), "GET", CIMultiDictProxy(CIMultiDict()))
 KEY = ConnectionKey("a.test", 80, False, True, None, None, None)
-REQUEST = aiohttp.RequestInfo(URL("http://a.test"), "GET", CIMultiDictProxy(CIMultiDict()))
 
 
 @pytest.mark.parametrize(
