@@ -36,12 +36,15 @@ class Visit:
         self.page.on("console", self._note_error)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.expose_function("violated", self.violations.append)
+        self.page.expose_function("violated", self._note_violation)
         self.page.add_init_script(TELL_OF_VIOLATIONS)
 
     def _note_error(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.errors.append(message.text)
+
+    def _note_violation(self, what: str) -> None:
+        self.violations.append(what)
 
     def assert_clean(self) -> None:
         assert self.violations == []
