@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from app.api.protocol import Protocol
 from app.main import create_app
 from app.settings import Settings, WrongSetting, load
 from app.telemetry import logs
@@ -69,7 +70,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -115,6 +115,18 @@ _KINDS = {
         "A parameter is missing, malformed or out of range.",
         "Mend the parameters that 'errors' names; asking again unchanged cannot help.",
     ),
+    "malformed_request": _Kind(
+        400,
+        "This is not HTTP",
+        "What was sent could not be read as an HTTP/1.1 request.",
+        "Check the client, or what stands between it and this service.",
+    ),
+    "head_too_large": _Kind(
+        431,
+        "The head of the request is too large",
+        "The request's line and headers together are longer than 64 KiB.",
+        "Send fewer or smaller headers; cookies are the usual cause.",
+    ),
     "no_such_route": _Kind(
         404,
         "There is nothing at this path",

@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.dependencies import Service
+from app.api.protocol import Protocol
 from app.main import create_app
 from app.settings import Settings
 from app.upstream.client import Transport
@@ -125,7 +126,7 @@ def _frontend() -> aiohttp.ClientSession:
 async def _served(app: FastAPI) -> AsyncIterator[str]:
     """What `uvicorn.Server.serve` does, but for the signals, which stay the test runner's."""
     config = uvicorn.Config(
-        app, port=0, http="httptools", ws="none", log_config=None, access_log=False
+        app, port=0, http=Protocol, ws="none", log_config=None, access_log=False
     )
     config.load()
     server = uvicorn.Server(config)

@@ -1,0 +1,76 @@
+"""What cannot become a request is refused early, and told as a problem."""
+
+import asyncio
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.service.running import Running, running
+
+pytestmark = pytest.mark.anyio
+
+_REQUEST = b"GET /livez HTTP/1.1\r\nHost: service\r\n"
+
+
+async def _said(service: Running, data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Head and problem of the answer to `data`, after which the connection has to end."""
+    address = urlsplit(service.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        writer.write(data)
+        head, _, body = (await asyncio.wait_for(reader.read(), 2)).partition(b"\r\n\r\n")
+        return head, json.loads(body)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"\x16\x03\x01\r\n\r\n", b"BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTQ/1.1\r\n\r\n"],
+    ids=["not HTTP", "an unknown method", "an unknown version"],
+)
+async def test_what_is_not_http_is_told_so(request_: bytes) -> None:
+    async with running() as service:
+        head, problem = await _said(service, request_)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in head
+    assert (problem["type"], problem["status"]) == ("/problems/malformed_request", 400)
+
+
+@pytest.mark.parametrize(
+    ("start", "filler"),
+    [(_REQUEST + b"X: ", b"a"), (_REQUEST, b"X: a\r\n"), (b"GET /", b"a")],
+    ids=["one long header", "many headers", "a long path"],
+)
+async def test_a_head_without_an_end_is_cut_off(start: bytes, filler: bytes) -> None:
+    # Not a byte more than it takes: what is left unread when a connection ends resets it, and the
+    # answer would be lost on the way.
+    data = (start + filler * 65_536)[:65_537]
+    async with running() as service:
+        head, problem = await _said(service, data)
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert (problem["type"], problem["status"]) == ("/problems/head_too_large", 431)
+
+
+async def test_each_request_of_a_connection_has_its_own_allowance() -> None:
+    async with running() as service:
+        address = urlsplit(service.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        for _ in range(3):
+            writer.write(_REQUEST + b"X: %b\r\n\r\n" % (b"a" * 40_000))
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 2)
+            await asyncio.wait_for(reader.readuntil(b'"alive"}'), 2)
+        writer.close()
+
+
+async def test_a_body_is_no_part_of_the_head() -> None:
+    async with running() as service:
+        address = urlsplit(service.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        assert b" 405 " in await asyncio.wait_for(reader.readline(), 2)
+        writer.write(b"a" * 100_000 + _REQUEST + b"\r\n")
+        await asyncio.wait_for(reader.readuntil(b'"alive"}'), 2)
+        writer.close()
