@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.service.replies import after, compressed, good
+from tests.service.replies import after, compressed, good, saying
 from tests.service.running import running
 from tests.service.upstream import Exchange, Upstream
 
@@ -78,6 +78,13 @@ async def test_connections_are_used_again() -> None:
         for _ in range(20):
             assert (await service.overview()).json["complete"] is True
         assert [upstream.connections for upstream in service.upstreams.values()] == [1, 1, 1]
+
+
+async def test_an_error_answer_does_not_cost_its_connection() -> None:
+    async with running({"posts": saying(b"{}", "500 Internal Server Error")}) as service:
+        for _ in range(5):
+            await service.overview("?include=posts")
+        assert service.upstreams["posts"].connections == 1
 
 
 async def test_a_connection_that_was_closed_while_idle_fails_nothing() -> None:
