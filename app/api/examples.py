@@ -4,7 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.api.problem_types import KINDS
 from app.api.problems import MEDIA_TYPE, InvalidRequest, OverviewFailed, Problem
+from app.errors import Failure, Overloaded, Timeout, Unreachable
 
 _USER = {
     "id": 1,
@@ -36,15 +38,15 @@ def _ok(data: object) -> dict[str, Any]:
     }
 
 
-def _failed(section: str, reason: str, status: int, title: str, detail: str) -> dict[str, Any]:
+def _failed(section: str, failure: type[Failure], detail: str) -> dict[str, Any]:
     return {
         "status": "failed",
         "error": {
-            "type": f"/problems/{reason}",
-            "title": title,
-            "status": status,
+            "type": f"/problems/{failure.reason}",
+            "title": failure.title,
+            "status": failure.status,
             "detail": f"{section}: {detail}",
-            "reason": reason,
+            "reason": failure.reason,
             "section": section,
             "attempts": 1,
             "elapsed_ms": 802,
@@ -55,25 +57,23 @@ def _failed(section: str, reason: str, status: int, title: str, detail: str) -> 
     }
 
 
-_LATE = "The upstream did not answer in time"
-_REFUSED = "The upstream could not be reached"
 _SKIPPED = {"status": "skipped"}
 _COMPLETE = {"user": _ok(_USER), "posts": _ok([_POST]), "todos": _ok([_TODO])}
 
 
 def _late(section: str) -> dict[str, Any]:
-    return _failed(section, "timeout", 504, _LATE, "no answer within 0.8 s")
+    return _failed(section, Timeout, "no answer within 0.8 s")
 
 
 def _refused(section: str) -> dict[str, Any]:
-    return _failed(section, "unreachable", 502, _REFUSED, "the connection failed")
+    return _failed(section, Unreachable, "the connection failed")
 
 
-def _problem(slug: str, title: str, status: int, detail: str, **more: object) -> dict[str, Any]:
+def _problem(slug: str, detail: str, **more: object) -> dict[str, Any]:
     return {
         "type": f"/problems/{slug}",
-        "title": title,
-        "status": status,
+        "title": KINDS[slug].title,
+        "status": KINDS[slug].status,
         "detail": detail,
         "instance": "/v1/users/1/overview",
         **more,
@@ -142,12 +142,7 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
         "The user does not exist",
         no_such_user=(
             "The user does not exist",
-            _problem(
-                "not_found",
-                "There is no such resource",
-                404,
-                "user: there is no such resource",
-            ),
+            _problem("not_found", "user: there is no such resource"),
         ),
     ),
     422: _case(
@@ -157,8 +152,6 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
             "There is no such section",
             _problem(
                 "invalid_request",
-                "The request is not valid",
-                422,
                 "query parameter include: Input should be 'user', 'posts' or 'todos'",
                 errors=[
                     {
@@ -177,8 +170,6 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
             "`require=posts`, and the posts could not be reached",
             _problem(
                 "unreachable",
-                _REFUSED,
-                502,
                 "posts: the connection failed",
                 sections={"user": _ok(_USER), "posts": _refused("posts"), "todos": _SKIPPED},
             ),
@@ -191,18 +182,10 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
             "The only section asked for found no capacity",
             _problem(
                 "overloaded",
-                "There is no capacity for this call right now",
-                503,
                 "posts: the upstream asks for fewer calls",
                 sections={
                     "user": _SKIPPED,
-                    "posts": _failed(
-                        "posts",
-                        "overloaded",
-                        503,
-                        "There is no capacity for this call right now",
-                        "the upstream asks for fewer calls",
-                    ),
+                    "posts": _failed("posts", Overloaded, "the upstream asks for fewer calls"),
                     "todos": _SKIPPED,
                 },
             ),
@@ -215,8 +198,6 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
             "No section came in time",
             _problem(
                 "timeout",
-                _LATE,
-                504,
                 "; ".join(f"{one}: no answer within 0.8 s" for one in ("user", "posts", "todos")),
                 sections={one: _late(one) for one in ("user", "posts", "todos")},
             ),

@@ -1,7 +1,6 @@
 """Every answer that is not a success is a problem (RFC 9457), and every problem is explained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from app.api.problem_types import KINDS
 from app.views.overview import Sections
 
 MEDIA_TYPE = "application/problem+json"
@@ -57,102 +57,6 @@ class ProblemType(BaseModel):
     what_to_do: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    status: int
-    title: str
-    meaning: str
-    what_to_do: str
-
-
-_KINDS = {
-    "timeout": _Kind(
-        504,
-        "The upstream did not answer in time",
-        "No complete answer came within the time of one attempt, or before the deadline.",
-        "Ask again, for the failed section alone by its href; allow more with "
-        "X-Request-Timeout-Ms if the client can wait.",
-    ),
-    "unreachable": _Kind(
-        502,
-        "The upstream could not be reached",
-        "The connection was refused, broke, or did not speak HTTP.",
-        "Ask again shortly. Operators: the log line 'attempt failed' has the cause.",
-    ),
-    "upstream_status": _Kind(
-        502,
-        "The upstream answered with an error",
-        "The upstream answered with a status other than 200. Redirects are never followed.",
-        "Ask again if 'retryable' is true; otherwise the upstream must be mended first.",
-    ),
-    "invalid_payload": _Kind(
-        502,
-        "The upstream's answer could not be understood",
-        "The body was not JSON, did not have the expected shape, or was too large.",
-        "Asking again rarely helps. Operators: compare the upstream's answer with our schema.",
-    ),
-    "not_found": _Kind(
-        404,
-        "There is no such resource",
-        "The upstream that owns the resource says that it does not exist.",
-        "Check the identifier.",
-    ),
-    "circuit_open": _Kind(
-        503,
-        "The upstream is resting after too many failures",
-        "The upstream failed so often that it is not asked for a while.",
-        "Ask again after Retry-After.",
-    ),
-    "overloaded": _Kind(
-        503,
-        "There is no capacity for this call right now",
-        "No free place was left before the deadline, or the upstream asks for fewer calls.",
-        "Ask again after Retry-After, and less often.",
-    ),
-    "invalid_request": _Kind(
-        422,
-        "The request is not valid",
-        "A parameter is missing, malformed or out of range.",
-        "Mend the parameters that 'errors' names; asking again unchanged cannot help.",
-    ),
-    "malformed_request": _Kind(
-        400,
-        "This is not HTTP",
-        "What was sent could not be read as an HTTP/1.1 request.",
-        "Check the client, or what stands between it and this service.",
-    ),
-    "head_too_large": _Kind(
-        431,
-        "The head of the request is too large",
-        "The request's line and headers together are longer than 64 KiB.",
-        "Send fewer or smaller headers; cookies are the usual cause.",
-    ),
-    "no_such_route": _Kind(
-        404,
-        "There is nothing at this path",
-        "The path is not one that this service answers.",
-        "See /docs for the paths there are.",
-    ),
-    "method_not_allowed": _Kind(
-        405,
-        "This method is not allowed here",
-        "The path exists, but not for this method.",
-        "Use one of the methods in the Allow header.",
-    ),
-    "draining": _Kind(
-        503,
-        "The service is about to stop",
-        "A stop signal came: answers under way are finished, new requests belong elsewhere.",
-        "Send traffic to another replica.",
-    ),
-    "internal_error": _Kind(
-        500,
-        "The service made a mistake",
-        "A defect of this service, not of an upstream and not of the request.",
-        "Report it with the X-Request-ID of the answer.",
-    ),
-}
-
 _BY_STATUS = {404: "no_such_route", 405: "method_not_allowed"}
 
 
@@ -166,7 +70,7 @@ def problem(
     errors: list[WrongParameter] | None = None,
 ) -> Response:
     """A problem of a known kind, as a response. `sections` are JSON already."""
-    kind = _KINDS[slug]
+    kind = KINDS[slug]
     members: dict[str, object] = {
         "type": f"/problems/{slug}",
         "title": kind.title,
@@ -197,10 +101,10 @@ router = APIRouter(tags=["Problems"])
 )
 async def explain(slug: str) -> ProblemType:
     """Explain a kind of problem: the `type` of every error points here."""
-    kind = _KINDS.get(slug)
+    kind = KINDS.get(slug)
     if kind is None:
         raise HTTPException(
-            404, f"there is no kind of problem called so; known: {', '.join(_KINDS)}"
+            404, f"there is no kind of problem called so; known: {', '.join(KINDS)}"
         )
     return ProblemType(
         type=f"/problems/{slug}",
