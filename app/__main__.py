@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from app.api.protocol import Protocol
 from app.main import create_app
-from app.settings import Settings, WrongSetting, load
+from app.settings import Settings, WrongSetting, load, unknown
 from app.telemetry import logs
 
 
@@ -65,6 +65,8 @@ def serve(settings: Settings) -> None:
     app = create_app(settings)
     log = logs.logger(settings)
     logging.getLogger().addHandler(logs.ToStructlog(log))
+    for variable in unknown():
+        log.warning("unknown setting", variable=variable)
     config = uvicorn.Config(
         app,
         host=settings.host,

@@ -6,6 +6,7 @@ Every variable is optional; with none set, the service runs on its embedded demo
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -113,6 +114,9 @@ class UpstreamSettings(BaseModel):
     headers: Annotated[dict[HeaderName, HeaderValue], NoDecode, BeforeValidator(_decoded)] = {}
 
 
+_FIELDS = frozenset(UpstreamSettings.model_fields)
+
+
 class Upstreams(BaseModel):
     users: UpstreamSettings = UpstreamSettings()
     posts: UpstreamSettings = UpstreamSettings()
@@ -189,6 +193,18 @@ def load() -> Settings:
         named = re.search(r'field "(\w+)"', str(error))
         name = named[1].upper() if named else "settings"
         raise WrongSetting(f"{name}: cannot be read") from None
+
+
+def unknown() -> list[str]:
+    """Variables that look like ours and are not: a misspelt one would be ignored without a word."""
+    known = {f"{name}__{field}" for name in Upstreams.model_fields for field in _FIELDS}
+    prefix = "upstreams__"
+    return [
+        variable
+        for variable in os.environ
+        if variable.lower().startswith(prefix)
+        and variable.lower().removeprefix(prefix) not in known
+    ]
 
 
 def _line(error: object) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.settings import Settings, UpstreamSettings, WrongSetting, load
+from app.settings import Settings, UpstreamSettings, WrongSetting, load, unknown
 
 SECRET = "do not repeat me"  # wrong for every variable, for its spaces
 
@@ -145,3 +145,12 @@ def test_a_file_is_read_and_the_environment_wins(
     environment.setenv("PORT", "2")
     settings = load()
     assert (settings.port, settings.fan_out, settings.upstreams.users.ttl) == (2, 3, 5.0)
+
+
+def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAMS__USERS__URLS", "http://a.test")
+    monkeypatch.setenv("upstreams__posts__max_body", "1")
+    assert unknown() == []
+    monkeypatch.setenv("UPSTREAMS__POST__URLS", "http://a.test")
+    monkeypatch.setenv("UPSTREAMS__USERS__ATEMPT_TIMEOUT", "1")
+    assert sorted(unknown()) == ["UPSTREAMS__POST__URLS", "UPSTREAMS__USERS__ATEMPT_TIMEOUT"]
