@@ -82,7 +82,10 @@ def serve(settings: Settings) -> None:
         # who close it and no request runs into a closing one.
         timeout_keep_alive=75,
     )
-    Server(config, app, log).run()
+    server = Server(config, app, log)
+    server.run()
+    if server.force_exit:
+        sys.exit("stopped before the answers under way were finished")
 
 
 def main() -> None:

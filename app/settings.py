@@ -26,6 +26,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
+# RFC 1123 §2.1: labels of letters, digits and hyphens (and the underscore of container names).
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
+
 # What every attempt sets itself, or what belongs to one connection (RFC 9110 §7.6.1).
 _RESERVED = frozenset(
     {
@@ -67,7 +71,8 @@ def _decoded(value: object) -> object:
 def _base_url(value: str) -> str:
     try:
         url = urlsplit(value)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        usable = url.scheme in ("http", "https") and url.port != 0
+        usable = usable and _HOST.fullmatch(url.hostname or "") is not None
     except ValueError:
         usable = False
     if not usable or not value.isascii() or re.search(r"[\s\x00-\x1f\\]", value):
@@ -110,7 +115,7 @@ class UpstreamSettings(BaseModel):
     attempt_timeout: Seconds = 0.8
     concurrency: Count = 64
     ttl: SecondsOrNone = 0.0
-    max_body: Count = 1_048_576
+    max_body: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
     headers: Annotated[dict[HeaderName, HeaderValue], NoDecode, BeforeValidator(_decoded)] = {}
 
 
@@ -189,6 +194,8 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise WrongSetting("; ".join(map(_line, error.errors(include_input=False)))) from None
+    except UnicodeDecodeError:
+        raise WrongSetting(".env: is not UTF-8") from None
     except SettingsError as error:
         named = re.search(r'field "(\w+)"', str(error))
         name = named[1].upper() if named else "settings"

@@ -45,6 +45,7 @@ WRONG = {
     "LOG_FORMAT": ["xml"],
     "UPSTREAM_URL": [
         *("a.test:80", "ftp://a.test", "http://", "http:///path", "//a.test", "http://a.test:0"),
+        *("http://a..test", f"http://{'a' * 64}.test", "http://a%zz", "http://-a.test"),
         *("http://a.test:99999", "http://[::1", "http://a.test/?key=1", "http://a.test/#top"),
         *(
             "http://a b.test",
@@ -54,6 +55,7 @@ WRONG = {
         ),
     ],
     "UPSTREAMS__USERS__URLS": ["nonsense", "http://a.test, nonsense", "http://me@a.test"],
+    "UPSTREAMS__TODOS__MAX_BODY": ["0", "1073741825", "1.5"],
     "UPSTREAMS__POSTS__ATTEMPT_TIMEOUT": ["0", "-1", "nan", "inf", "soon"],
     "UPSTREAMS__TODOS__CONCURRENCY": ["0", "-1", "1.5", "all"],
     "UPSTREAMS__USERS__TTL": ["-1", "nan", "inf"],
@@ -154,3 +156,16 @@ def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("UPSTREAMS__POST__URLS", "http://a.test")
     monkeypatch.setenv("UPSTREAMS__USERS__ATEMPT_TIMEOUT", "1")
     assert sorted(unknown()) == ["UPSTREAMS__POST__URLS", "UPSTREAMS__USERS__ATEMPT_TIMEOUT"]
+
+
+def test_an_unreadable_env_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xff\xfe PORT=1")
+    monkeypatch.setitem(Settings.model_config, "env_file", file)
+    with pytest.raises(WrongSetting, match=r"^\.env: is not UTF-8$"):
+        load()
+
+
+@pytest.mark.parametrize("host", ["localhost", "10.0.0.1", "[::1]", "a-b.c_d.test.", "A1"])
+def test_hosts_as_they_come_are_taken(host: str) -> None:
+    assert Settings(upstream_url=f"http://{host}:81/x").upstream_url == f"http://{host}:81/x"

@@ -34,9 +34,13 @@ def cache_control(outcomes: Outcomes) -> str:
     return f"private, max-age={int(left)}" if left >= 1 else "private, no-cache"
 
 
-def cache_status(plan: Plan) -> str:
+def cache_status(plan: Plan, outcomes: Outcomes) -> str:
     """RFC 9211, a member for each upstream that was asked: nothing is cached, so all are misses."""
-    return ", ".join(f"{question.upstream}; fwd=miss" for question in plan.questions.values())
+    return ", ".join(
+        f"{question.upstream}; fwd=miss"
+        for name, question in plan.questions.items()
+        if name in outcomes
+    )
 
 
 def server_timing(plan: Plan, outcomes: Outcomes, total: float) -> str:

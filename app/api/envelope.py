@@ -20,7 +20,7 @@ _CSP = (
     b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     b"form-action 'self'; frame-ancestors 'none'"
 )
-_SAFE = (
+SAFE = (
     (b"content-security-policy", _CSP),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -42,7 +42,7 @@ class Envelope:
         began = perf_counter()
         method = scope["method"]
         request_id = _request_id(scope)
-        headers = (*_SAFE, (b"x-request-id", request_id))
+        headers = (*SAFE, (b"x-request-id", request_id))
         if method == "HEAD":  # RFC 9110 §9.3.2: the answer to GET without its content
             scope = {**scope, "method": "GET"}  # a copy: the server goes by its own
         scope["request_id"] = request_id.decode()
@@ -62,6 +62,11 @@ class Envelope:
             await self._app(scope, receive, dressed)
         except ClientGone:
             status = 499  # nginx's name for it; nobody is there to read it
+        except asyncio.CancelledError:
+            if status:
+                raise
+            # Told twice to stop, the server waits no longer: this is the last word it can have.
+            await problem("draining", "this service had to stop")(scope, receive, dressed)
         except Exception:
             self._log.exception("internal error", request_id=scope["request_id"])
             if status:  # too late for a word: the broken connection has to say it

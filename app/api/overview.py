@@ -78,7 +78,7 @@ async def get_overview(
     headers = {
         "Vary": serving.vary,
         "X-Complete": "true" if complete else "false",
-        "Cache-Status": caching.cache_status(plan),
+        "Cache-Status": caching.cache_status(plan, outcomes),
         "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began),
     }
     decisive = verdict(plan, outcomes)
@@ -114,9 +114,11 @@ def _failed(
     decisive: Failure,
     headers: dict[str, str],
 ) -> Response:
-    detail = "; ".join(f"{name}: {failure.detail}" for name, failure in failures(plan, outcomes))
-    if decisive.status == 503:
-        headers["Retry-After"] = str(ceil(decisive.retry_after or 1))
+    failed = dict(failures(plan, outcomes))
+    detail = "; ".join(f"{name}: {failure.detail}" for name, failure in failed.items())
+    if decisive.status == 503:  # by then, all that asked for patience have had it
+        after = max(failure.retry_after or 1 for failure in failed.values())
+        headers["Retry-After"] = str(ceil(after))
     return problem(
         decisive.reason,
         detail,

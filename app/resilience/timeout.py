@@ -22,7 +22,9 @@ def timeout(seconds: float) -> Layer:
                         return await fetch(call)
                 except TimeoutError:
                     pass
-            raise Timeout(f"no answer within {max(end - now, 0):.3g} s", cause="attempt timeout")
+            raise Timeout(
+                f"no answer within {round(max(end - now, 0), 3):g} s", cause="attempt timeout"
+            )
 
         return timed
 

@@ -90,12 +90,18 @@ async def _exchange(
     asked = aiohttp.ClientRequest(
         request.method,
         URL(str(request.url), encoded=True),
-        headers=[(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw],
+        # aiohttp writes UTF-8 again; what is not cannot be passed on as it came.
+        headers=[(k.decode(), v.decode(errors="replace")) for k, v in request.headers.raw],
         loop=asyncio.get_running_loop(),
     )
     try:
         timeouts = _timeouts(wait.get("pool"), wait.get("connect"))
         connection = await connector.connect(asked, traces=[], timeout=timeouts)
+        # What came while a connection was idle answers nothing that was asked, and must not become
+        # the answer to this request.
+        while connection.protocol is not None and connection.protocol.should_close:
+            connection.close()
+            connection = await connector.connect(asked, traces=[], timeout=timeouts)
     except TimeoutError as error:
         raise aiohttp.ConnectionTimeoutError from error
     try:

@@ -1,6 +1,7 @@
 """The service as it is really run: `python -m app`, its signals, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -71,6 +72,21 @@ async def test_a_stop_signal_lets_an_answer_in_flight_finish(tmp_path: Path) -> 
         assert await process.wait() == 0
         assert process.stderr
         assert await process.stderr.read() == b""
+
+
+async def test_a_second_signal_ends_it_at_once_and_not_with_0(tmp_path: Path) -> None:
+    async with _started(tmp_path, DEMO_LATENCY="0.7") as process, aiohttp.ClientSession() as client:
+        overview = (await _told(process, "listening"))["overview"]
+        base = "{0.scheme}://{0.netloc}".format(urlsplit(overview))
+        asking = asyncio.create_task(_get(client, overview))
+        await _ready(client, base, lambda _, health: _in_flight(health) > 0)
+        process.send_signal(signal.SIGTERM)
+        await _ready(client, base, lambda status, _: status == 503)
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(aiohttp.ClientError):
+            status, answer = await asking
+            assert (status, answer["type"]) == (503, "/problems/draining")
+        assert await process.wait() not in (0, None)
 
 
 async def _get(client: aiohttp.ClientSession, url: str) -> tuple[int, Any]:

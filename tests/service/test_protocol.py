@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.service.running import Running, running
+from tests.service.replies import after, never
+from tests.service.running import NOISE, Running, running
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +76,36 @@ async def test_a_body_is_no_part_of_the_head() -> None:
         writer.write(b"a" * 100_000 + _REQUEST + b"\r\n")
         await asyncio.wait_for(reader.readuntil(b'"alive"}'), 2)
         writer.close()
+
+
+_OVERVIEW = b"GET /v1/users/1/overview?include=posts HTTP/1.1\r\nHost: service\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [_REQUEST + b"\r\n", b"nonsense\r\n\r\n"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_is_pipelined_is_dropped_and_the_first_answer_stands(
+    behind: bytes, at_once: bool
+) -> None:
+    async with running({"posts": after(0.1)}) as service:
+        address = urlsplit(service.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(_OVERVIEW + behind * at_once)
+        await asyncio.wait_for(service.upstreams["posts"].arrivals.get(), 2)
+        writer.write(behind * (not at_once))
+        answers = await asyncio.wait_for(reader.read(), 2)
+        writer.close()
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answers
+
+
+async def test_a_client_that_pipelined_and_hangs_up_takes_its_attempts_along() -> None:
+    async with running({"posts": never}, {"attempt_timeout": 5}) as service:
+        address = urlsplit(service.url)
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(_OVERVIEW * 2)
+        attempt = await asyncio.wait_for(service.upstreams["posts"].arrivals.get(), 2)
+        hung_up = perf_counter()
+        writer.close()
+        assert await asyncio.wait_for(attempt.gone, 2) - hung_up < 0.1 + NOISE
+        assert await service.leftovers() == []

@@ -1,8 +1,11 @@
 """What an upstream gets to see of us: the headers of an attempt, and how connections are kept."""
 
+import asyncio
+import json
+
 import pytest
 
-from tests.service.replies import after, compressed, good, saying
+from tests.service.replies import after, compressed, good, head, resource, saying
 from tests.service.running import running
 from tests.service.upstream import Exchange, Upstream
 
@@ -108,3 +111,15 @@ async def test_a_request_is_sent_once_even_where_its_connection_breaks_in_use() 
         error = second["error"]
         assert (error["reason"], error["attempts"]) == ("unreachable", 1)
         assert len(service.upstreams["posts"].seen) == 3
+
+
+async def test_what_comes_unasked_never_becomes_an_answer() -> None:
+    poison = json.dumps({**json.loads(resource("/users/1") or b""), "name": "another"}).encode()
+    async with running() as service:
+        assert (await service.overview()).json["complete"] is True
+        for connection in list(service.upstreams["users"].open):
+            connection.transport.write(head(content_length=len(poison)) + poison)
+        await asyncio.sleep(0.05)  # on its way, while nothing is asked
+        answer = await service.overview()
+        assert answer.json["user"]["data"]["name"] != "another"
+        assert answer.json["complete"] is True
