@@ -1,7 +1,7 @@
 """All that a handler may ask for.
 
-What FastAPI has to solve costs a tenth of an answer for every dependency, so only what belongs in
-its hands is one: the semaphore of each request. The rest are functions.
+What FastAPI has to solve is a large part of the cost of an answer (benchmarks/README.md has the
+profile), so only what belongs in its hands is a dependency: the semaphore of each request.
 """
 
 import asyncio

@@ -38,7 +38,7 @@ def logger(settings: Settings) -> Log:
 
 
 def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    # A third of what the standard library's encoder takes, for a line a request.
+    # Faster than the standard library's encoder, and every request has a line.
     try:
         return to_json(event, fallback=str, inf_nan_mode="strings").decode()
     except PydanticSerializationError:  # a text that is not Unicode, which JSON can still escape

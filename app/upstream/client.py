@@ -24,8 +24,7 @@ class Client(httpx.AsyncClient):
     ) -> httpx.Response:
         """Send `request` as it is, leaving out what httpx would do around it in vain.
 
-        Authentication flow, redirect loop and cookie jar have nothing to do here, and cost more
-        than the request itself.
+        Authentication flow, redirect loop and cookie jar have nothing to do here.
         """
         if self.is_closed:
             raise RuntimeError("the client is closed")

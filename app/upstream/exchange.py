@@ -81,7 +81,7 @@ class _Mirror:
             k.encode(): v.get_secret_value().encode() for k, v in settings.headers.items()
         }
         self._ours = [*({b"user-agent": b"tributary"} | configured).items()]
-        # Parsing a URL costs as much as all the rest of a request; the same few come again.
+        # Parsing a URL costs more than all the rest of a request; the same ones come again.
         self._url = lru_cache(maxsize=4096)(self._parse)
 
     def _parse(self, target: str) -> httpx.URL:
@@ -113,7 +113,7 @@ class _Mirror:
 def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The fields that are read here, by lower-case name, repeated ones joined (RFC 9110 §5.2).
 
-    `httpx.Headers` guesses the encoding of all before it gives one: a tenth of an exchange.
+    `httpx.Headers` looks at all of them to guess their encoding before it gives one.
     """
     headers: dict[str, str] = {}
     for name, value in raw:
