@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
 from types import FrameType
 from typing import Any
@@ -37,8 +38,8 @@ class Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         for server in self.servers:
-            for socket in server.sockets:
-                host, port = socket.getsockname()[:2]
+            for opened in server.sockets:
+                host, port = opened.getsockname()[:2]
                 base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                 self._log.info(
                     "listening",
@@ -61,7 +62,17 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or drained
 
 
-def serve(settings: Settings) -> None:
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket, opened here because uvicorn's word for a failure names no variable."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # the rest repeats the values
+        raise WrongSetting(f"HOST, PORT: cannot be listened on: {reason}") from None
+
+
+def serve(settings: Settings, listener: socket.socket) -> None:
     app = create_app(settings)
     log = logs.logger(settings)
     logging.getLogger().addHandler(logs.ToStructlog(log))
@@ -69,8 +80,6 @@ def serve(settings: Settings) -> None:
         log.warning("unknown setting", variable=variable)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http=Protocol,
         ws="none",
@@ -83,7 +92,7 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=75,
     )
     server = Server(config, app, log)
-    server.run()
+    server.run(sockets=[listener])
     if server.force_exit:
         sys.exit("stopped before the answers under way were finished")
 
@@ -91,9 +100,10 @@ def serve(settings: Settings) -> None:
 def main() -> None:
     try:
         settings = load()
+        listener = listen(settings)
     except WrongSetting as wrong:
         sys.exit(str(wrong))
-    serve(settings)
+    serve(settings, listener)
 
 
 if __name__ == "__main__":

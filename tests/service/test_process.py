@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
@@ -138,3 +139,12 @@ async def test_a_wrong_setting_stops_the_start_with_one_line(
         assert error.decode().count("\n") == 1
         assert error.decode().startswith(variable)
         assert b"hunter2" not in out + error
+
+
+async def test_an_address_that_cannot_be_had_names_its_variables(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        async with _started(tmp_path, HOST="127.0.0.1", PORT=port) as process:
+            _, error = await process.communicate()
+    assert process.returncode not in (0, None)
+    assert error.decode() == "HOST, PORT: cannot be listened on: Address already in use\n"
