@@ -7,11 +7,13 @@
     ├── InvalidPayload   502  a body that is not what was asked for
     ├── NotFound         404  the resource does not exist
     ├── CircuitOpen      503  the breaker is open
-    └── Overloaded       503  no capacity, ours or the upstream's
+    └── Overloaded       503  no capacity of ours
+        └── TooManyRequests   no capacity of the upstream's: it said 429
 
 Only a `Failure` becomes a failed section. Any other exception is our own bug and surfaces as one.
 """
 
+from math import inf
 from typing import ClassVar, Literal
 
 Reason = Literal[
@@ -29,13 +31,16 @@ class Failure(Exception):
     """A call that ended without an answer.
 
     `detail` goes to clients: it must not name hosts, URLs, headers or bodies. `cause` goes to the
-    log: the name of what happened underneath. `retry_after` is in seconds.
+    log: the name of what happened underneath. `retry_after` is in seconds. `retryable` is for
+    clients, who may come back at any time; `again` is for us, who would ask again at once: the same
+    mirror or only another one.
     """
 
     reason: ClassVar[Reason]
     status: ClassVar[int]
     title: ClassVar[str]
     retryable: bool = True
+    again: Literal["anywhere", "elsewhere", "never"] = "never"
 
     def __init__(
         self, detail: str, *, cause: str | None = None, retry_after: float | None = None
@@ -47,15 +52,23 @@ class Failure(Exception):
 
 
 class Timeout(Failure):
+    """`had` is the time that the attempt was given, in seconds, if a deadline may have cut it."""
+
     reason = "timeout"
     status = 504
     title = "The upstream did not answer in time"
+    again = "anywhere"
+
+    def __init__(self, detail: str, *, cause: str | None = None, had: float = inf) -> None:
+        super().__init__(detail, cause=cause)
+        self.had = had
 
 
 class Unreachable(Failure):
     reason = "unreachable"
     status = 502
     title = "The upstream could not be reached"
+    again = "anywhere"
 
 
 class UpstreamStatus(Failure):
@@ -70,6 +83,7 @@ class UpstreamStatus(Failure):
             f"the upstream answered {code}", cause=f"HTTP {code}", retry_after=retry_after
         )
         self.retryable = code >= 500 or code == 408
+        self.again = "anywhere" if self.retryable else "never"
 
 
 class InvalidPayload(Failure):
@@ -77,6 +91,7 @@ class InvalidPayload(Failure):
     status = 502
     title = "The upstream's answer could not be understood"
     retryable = False
+    again = "elsewhere"
 
 
 class NotFound(Failure):
@@ -96,3 +111,9 @@ class Overloaded(Failure):
     reason = "overloaded"
     status = 503
     title = "There is no capacity for this call right now"
+
+
+class TooManyRequests(Overloaded):
+    """Told apart because asking again is no use for a lack of ours, and may be for theirs."""
+
+    again = "anywhere"

@@ -11,8 +11,7 @@ from app.api import docs, health, openapi, overview, problems
 from app.api.dependencies import Service
 from app.api.envelope import Envelope
 from app.demo import FAULT_HEADER, demo_fault, demo_upstream
-from app.resilience.call import Answer, Call
-from app.resilience.limit import Bulkhead
+from app.resilience.cache import Store
 from app.resilience.pipeline import pipeline
 from app.settings import Settings
 from app.telemetry import logs
@@ -35,8 +34,12 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Client(transport or _transport(settings)) as client:
-            app.state.service = _service(settings, client, log)
-            yield
+            app.state.service = service = _service(settings, client, log)
+            try:
+                yield
+            finally:
+                for upstream in service.upstreams.values():
+                    await upstream.fetch.aclose()
 
     app = FastAPI(
         title="Tributary",
@@ -64,27 +67,26 @@ def _transport(settings: Settings) -> Transport:
 
 
 def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
-    bulkheads = {name: Bulkhead(u.concurrency) for name, u in settings.upstreams.items()}
-    emit = logs.tell_attempts(log)
-    fetches = {
+    store = Store()
+    emit = logs.tell(log)
+    upstreams = {
         name: pipeline(
-            exchange(client, upstream.urls or (settings.upstream_url or _DEMO_URL,), upstream),
-            attempt_timeout=upstream.attempt_timeout,
-            bulkhead=bulkheads[name],
+            [
+                exchange(client, url, upstream)
+                for url in upstream.urls or (settings.upstream_url or _DEMO_URL,)
+            ],
+            upstream,
+            store=store,
+            patience=settings.request_timeout,
             emit=emit,
         )
         for name, upstream in settings.upstreams.items()
     }
-
-    async def fetch(call: Call) -> Answer:
-        return await fetches[call.question.upstream](call)
-
     # The demo's faults come with the request, in a header that goes the way of all forwarded ones.
     forwarded = settings.forward_headers + ((FAULT_HEADER,) if settings.demo else ())
     return Service(
         settings=settings,
-        fetch=fetch,
-        bulkheads=bulkheads,
+        upstreams=upstreams,
         forwarded=frozenset(name.encode() for name in forwarded),
         vary=", ".join(("Accept", *forwarded)),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from math import inf
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -100,6 +101,19 @@ def _lowered(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _patience(value: object) -> object:
+    word = str(value).lower()
+    if word in ("off", "auto"):
+        return word
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < inf:
+        raise ValueError("must be off, auto, or a number of seconds from 0")
+    return seconds
+
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
@@ -114,7 +128,12 @@ class UpstreamSettings(BaseModel):
     urls: Annotated[tuple[BaseUrl, ...], NoDecode, BeforeValidator(_listed)] = ()
     attempt_timeout: Seconds = 0.8
     concurrency: Count = 64
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retry_budget: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.2
+    hedge: Annotated[Literal["off", "auto"] | float, BeforeValidator(_patience)] = "off"
     ttl: SecondsOrNone = 0.0
+    stale_while_revalidate: SecondsOrNone = 0.0
+    stale_if_error: SecondsOrNone = 0.0
     max_body: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
     headers: Annotated[dict[HeaderName, HeaderValue], NoDecode, BeforeValidator(_decoded)] = {}
 

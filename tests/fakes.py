@@ -1,10 +1,12 @@
 """Stand-ins at the seams: calls without a client, and fetches without an upstream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
-from app.resilience.call import Answer, Call, Context, Data, Fetch, Question
+from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Keeping, Question
 from tests.clock import VirtualLoop
 
 
@@ -31,8 +33,18 @@ def a_call(context: Context | None = None, upstream: str = "posts") -> Call:
     return Call(a_question(upstream), context or a_context())
 
 
-def an_answer(json: bytes = b"[]", *, dropped: int = 0, fresh_for: float = 0.0) -> Answer:
-    return Answer(Data(json, dropped), as_of=1_700_000_000.0, fresh_for=fresh_for)
+def an_answer(
+    json: bytes = b"[]", *, dropped: int = 0, stale: bool = False, keeping: Keeping = NOT_KEPT
+) -> Answer:
+    return Answer(Data(json, dropped, digest=json), 1_700_000_000.0, keeping, stale)
+
+
+def kept(
+    fresh: float, while_revalidate: float = 0.0, if_error: float = 0.0, etag: bytes | None = None
+) -> Keeping:
+    """Fresh until an instant of the loop's clock, and usable for so many seconds beyond."""
+    validators = () if etag is None else ((b"If-None-Match", etag),)
+    return Keeping(fresh, fresh + while_revalidate, fresh + if_error, validators)
 
 
 class FakeUpstream:
@@ -76,3 +88,21 @@ def begun(fetch: Fetch) -> Fetch:
         return await fetch(call)
 
     return counted
+
+
+@asynccontextmanager
+async def leaving_nothing() -> AsyncIterator[None]:
+    """Fail if what is done inside leaves a task behind, or an exception that nobody looked at."""
+    loop, before, unseen = asyncio.get_running_loop(), asyncio.all_tasks(), list[object]()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: unseen.append(context))
+    gc.freeze()  # to look through what is made from now on is quick
+    try:
+        yield
+        await asyncio.sleep(0)
+        gc.collect()
+        assert asyncio.all_tasks() <= before
+        assert unseen == []
+    finally:
+        gc.unfreeze()
+        loop.set_exception_handler(handler)

@@ -24,6 +24,7 @@ def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("UPSTREAM_URL", "https://fallback.test:8443/base/")
     environment.setenv("UPSTREAMS__USERS__URLS", " http://a.test , http://[::1]:81/x/,")
     environment.setenv("UPSTREAMS__USERS__ATTEMPT_TIMEOUT", "0.25")
+    environment.setenv("UPSTREAMS__USERS__HEDGE", "AUTO")
     environment.setenv("UPSTREAMS__POSTS__HEADERS", f'{{"X-Api-Key": "{SECRET}"}}')
     environment.setenv("FORWARD_HEADERS", "Authorization, accept-language")
     settings = load()
@@ -32,11 +33,37 @@ def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
     assert settings.upstream_url == "https://fallback.test:8443/base"
     assert settings.forward_headers == ("authorization", "accept-language")
     assert settings.upstreams.users == UpstreamSettings(
-        urls=("http://a.test", "http://[::1]:81/x"), attempt_timeout=0.25
+        urls=("http://a.test", "http://[::1]:81/x"), attempt_timeout=0.25, hedge="auto"
     )
     assert settings.upstreams.posts.headers == {"x-api-key": SecretStr(SECRET)}
     assert settings.upstreams.todos == UpstreamSettings()
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        *(("RETRIES", str(number), number) for number in (0, 1, 10)),
+        *(("RETRY_BUDGET", text, float(text)) for text in ("0", "0.05", "1")),
+        *(("HEDGE", word, word.lower()) for word in ("off", "OFF", "auto", "Auto")),
+        *(("HEDGE", text, float(text)) for text in ("0", "0.05", "3")),
+        ("STALE_WHILE_REVALIDATE", "30", 30.0),
+        ("STALE_IF_ERROR", "86400", 86400.0),
+    ],
+)
+def test_how_each_upstream_is_asked_can_be_set(
+    environment: pytest.MonkeyPatch, name: str, value: str, read: object
+) -> None:
+    environment.setenv(f"UPSTREAMS__POSTS__{name}", value)
+    upstreams = load().upstreams
+    assert upstreams.posts == UpstreamSettings.model_validate({name.lower(): read})
+    assert upstreams.users == UpstreamSettings()
+
+
+def test_by_default_it_is_asked_three_times_one_after_the_other_and_nothing_is_kept() -> None:
+    default = UpstreamSettings()
+    assert (default.retries, default.retry_budget, default.hedge) == (2, 0.2, "off")
+    assert (default.ttl, default.stale_while_revalidate, default.stale_if_error) == (0, 0, 0)
 
 
 WRONG = {
@@ -60,6 +87,11 @@ WRONG = {
     "UPSTREAMS__TODOS__CONCURRENCY": ["0", "-1", "1.5", "all"],
     "UPSTREAMS__USERS__TTL": ["-1", "nan", "inf"],
     "UPSTREAMS__USERS__MAX_BODY": ["0", "1MB"],
+    "UPSTREAMS__USERS__RETRIES": ["-1", "11", "1.5", "some"],
+    "UPSTREAMS__POSTS__RETRY_BUDGET": ["-0.1", "1.1", "nan", "20%"],
+    "UPSTREAMS__TODOS__HEDGE": ["on", "-1", "nan", "inf", "10ms", "auto,0.1", "[]"],
+    "UPSTREAMS__USERS__STALE_WHILE_REVALIDATE": ["-1", "nan", "inf", "long"],
+    "UPSTREAMS__POSTS__STALE_IF_ERROR": ["-1", "nan", "inf", "1h"],
     "UPSTREAMS__POSTS__HEADERS": [
         *("{", "[]", "7", '{"X-Key": 7}', '{"X-Key": null}', '{"X-Key": ""}'),
         *(f'{{"X-Key": "{value}"}}' for value in (f" {SECRET}", f"{SECRET}\\r\\nX: 1", "\u00e5")),
@@ -98,6 +130,19 @@ def test_a_wrong_value_is_never_repeated(
     with pytest.raises(WrongSetting, match=f"^{name}: ") as caught:
         load()
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", WRONG["UPSTREAMS__TODOS__HEDGE"])
+def test_what_may_be_a_word_or_a_number_is_told_as_one_choice(
+    environment: pytest.MonkeyPatch, value: str
+) -> None:
+    environment.setenv("UPSTREAMS__TODOS__HEDGE", value)
+    with pytest.raises(WrongSetting) as caught:
+        load()
+    line = str(caught.value)
+    assert line.count("HEDGE") == 1
+    assert ";" not in line
+    assert {"off", "auto", "seconds"} <= set(line.replace(",", "").split())
 
 
 def test_two_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:

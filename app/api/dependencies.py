@@ -6,17 +6,21 @@ profile), so only what belongs in its hands is a dependency: the semaphore of ea
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
+from app.api import caching
+from app.api.remembering import Remembered
 from app.api.trace import continued
-from app.resilience.call import Context, Fetch
-from app.resilience.limit import Bulkhead
+from app.resilience.call import Answer, Call, Context
+from app.resilience.pipeline import Upstream
+from app.resilience.shed import congestion
 from app.settings import Settings
+from app.views.plan import Plan
 
 
 @dataclass(slots=True)
@@ -24,11 +28,17 @@ class Service:
     """What lives as long as the service does."""
 
     settings: Settings
-    fetch: Fetch
-    bulkheads: Mapping[str, Bulkhead]
+    upstreams: Mapping[str, Upstream]
     forwarded: frozenset[bytes]
     vary: str
+    remembered: Remembered = field(default_factory=Remembered)
     draining: bool = False
+
+    def look(self, call: Call) -> Answer | None:
+        return self.upstreams[call.question.upstream].fetch.look(call)
+
+    def fetch(self, call: Call) -> Awaitable[Answer]:
+        return self.upstreams[call.question.upstream].fetch(call)
 
 
 def _digits(value: object) -> object:
@@ -63,7 +73,19 @@ TimeoutMs = Annotated[
 ]
 
 
-def context(request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None) -> Context:
+# Read without FastAPI, because it never makes a request wrong, so it is documented by hand.
+CACHE_CONTROL = {
+    "name": "Cache-Control",
+    "in": "header",
+    "required": False,
+    "description": "`no-cache` or `no-store`: ask the upstreams, whatever is stored",
+    "schema": {"type": "string", "examples": ["no-cache"]},
+}
+
+
+def context(
+    request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None, plan: Plan
+) -> Context:
     """On whose behalf: until when, how wide, and with which of the client's headers."""
     serving = service(request)
     settings = serving.settings
@@ -78,4 +100,8 @@ def context(request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None
         request_id=request.scope["request_id"],
         headers=tuple(one for one in request.scope["headers"] if one[0] in serving.forwarded),
         trace=continued(request.scope["headers"]),
+        no_cache=caching.skipped(request.headers.getlist("cache-control")),
+        congestion=congestion(
+            (serving.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
+        ),
     )

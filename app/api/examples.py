@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from app.api.problem_types import KINDS
 from app.api.problems import MEDIA_TYPE, InvalidRequest, OverviewFailed, Problem
-from app.errors import Failure, Overloaded, Timeout, Unreachable
+from app.errors import CircuitOpen, Failure, Overloaded, Timeout, Unreachable
 
 _USER = {
     "id": 1,
@@ -28,30 +28,37 @@ _POST = {"userId": 1, "id": 1, "title": "On confluence", "body": "Where two rive
 _TODO = {"userId": 1, "id": 1, "title": "Read the gauge", "completed": True}
 
 
-def _ok(data: object) -> dict[str, Any]:
+def _ok(data: object, *, stale: bool = False) -> dict[str, Any]:
     return {
         "status": "ok",
         "data": data,
-        "stale": False,
+        "stale": stale,
         "dropped": 0,
         "as_of": "2026-11-22T13:00:00Z",
     }
 
 
-def _failed(section: str, failure: type[Failure], detail: str) -> dict[str, Any]:
+def _failed(
+    section: str,
+    failure: type[Failure],
+    detail: str,
+    attempts: int = 3,
+    retry_after: float | None = None,
+) -> dict[str, Any]:
+    tried = f", {attempts} attempts" if attempts > 1 else ""
     return {
         "status": "failed",
         "error": {
             "type": f"/problems/{failure.reason}",
             "title": failure.title,
             "status": failure.status,
-            "detail": f"{section}: {detail}",
+            "detail": f"{section}: {detail}{tried}",
             "reason": failure.reason,
             "section": section,
-            "attempts": 1,
-            "elapsed_ms": 802,
+            "attempts": attempts,
+            "elapsed_ms": 1804 if attempts else 0,
             "retryable": True,
-            "retry_after": None,
+            "retry_after": retry_after,
             "href": f"/v1/users/1/overview?include={section}",
         },
     }
@@ -97,8 +104,9 @@ _HEADERS = {
         "X-Complete": "`true` if every included section has all of its data, else `false`",
         "X-Request-ID": "The request's own if it was usable, else a new one",
         "Cache-Control": "Complete answers may be kept; anything partial is `no-store`",
-        "Cache-Status": "RFC 9211: a member for each upstream that was asked",
-        "Server-Timing": "Milliseconds of each section and of the whole",
+        "Cache-Status": "RFC 9211: a member for each section, by its upstream",
+        "Server-Timing": "Milliseconds of each section and of the whole; `hit`, `stale`, "
+        "`coalesced`, `retry` or `hedge` where one was",
     }.items()
 }
 _ETAG = {"ETag": {"description": "On complete answers", "schema": {"type": "string"}}}
@@ -120,6 +128,15 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
                             "complete": False,
                             **_COMPLETE,
                             "posts": _late("posts"),
+                        },
+                    },
+                    "stale": {
+                        "summary": "The posts' upstream could not be asked; these were good once",
+                        "value": {
+                            "user_id": 1,
+                            "complete": False,
+                            **_COMPLETE,
+                            "posts": _ok([_POST], stale=True),
                         },
                     },
                     "included_only": {
@@ -178,14 +195,38 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
     503: _case(
         OverviewFailed,
         "As 502, for want of capacity; Retry-After says when to come back",
-        overloaded=(
-            "The only section asked for found no capacity",
+        circuit_open=(
+            "`require=posts`, whose upstream failed so often that it is left alone for now",
             _problem(
-                "overloaded",
-                "posts: the upstream asks for fewer calls",
+                "circuit_open",
+                "posts: it failed too often to be asked again now",
                 sections={
                     "user": _SKIPPED,
-                    "posts": _failed("posts", Overloaded, "the upstream asks for fewer calls"),
+                    "posts": _failed(
+                        "posts",
+                        CircuitOpen,
+                        "it failed too often to be asked again now",
+                        attempts=0,
+                        retry_after=0.7,
+                    ),
+                    "todos": _SKIPPED,
+                },
+            ),
+        ),
+        overloaded=(
+            "Turned away on arrival: the only section asked for has a queue that is too long",
+            _problem(
+                "overloaded",
+                "posts: too many calls are waiting already",
+                sections={
+                    "user": _SKIPPED,
+                    "posts": _failed(
+                        "posts",
+                        Overloaded,
+                        "too many calls are waiting already",
+                        attempts=0,
+                        retry_after=1.2,
+                    ),
                     "todos": _SKIPPED,
                 },
             ),

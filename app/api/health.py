@@ -1,5 +1,6 @@
 """Whether the process lives, and whether it wants traffic."""
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -7,6 +8,8 @@ from pydantic import BaseModel, Field
 
 from app.api.dependencies import service
 from app.api.problems import Problem, problem
+from app.resilience.breaker import State
+from app.resilience.pipeline import Upstream
 
 router = APIRouter(tags=["Health"])
 
@@ -15,15 +18,42 @@ class Alive(BaseModel):
     status: Literal["alive"] = "alive"
 
 
-class UpstreamHealth(BaseModel):
-    """How much of an upstream's bulkhead is in use."""
+class Permits(BaseModel):
+    """Of an upstream's attempts in flight; `limit` follows its latency, up to `ceiling`."""
 
-    in_flight: int
-    concurrency: int
+    in_use: int
+    limit: int
+    ceiling: int
+    queued: Annotated[int, Field(description="Calls that wait for a permit")]
+
+
+class LatencyMs(BaseModel):
+    """Of the last attempts, in milliseconds; null until there were enough."""
+
+    p50: float | None
+    p95: float | None
+
+
+class MirrorHealth(BaseModel):
+    """One of an upstream's URLs, in their order."""
+
+    breaker: State
+    retry_after: Annotated[
+        float | None, Field(description="Seconds until an open breaker lets a probe through")
+    ]
+
+
+class UpstreamHealth(BaseModel):
+    """How an upstream is doing, as far as this process has seen."""
+
+    permits: Permits
+    latency_ms: LatencyMs
+    budget: Annotated[float, Field(description="Retries, hedges and refreshes that it may get now")]
+    mirrors: list[MirrorHealth]
 
 
 class Readiness(BaseModel):
-    status: Literal["ready"] = "ready"
+    status: Literal["ready"]
     upstreams: Annotated[
         dict[str, UpstreamHealth] | None, Field(description="With `verbose` only")
     ] = None
@@ -39,7 +69,7 @@ async def livez() -> Alive:
     "/readyz",
     summary="Does the service want traffic?",
     response_model=Readiness,
-    response_model_exclude_none=True,
+    response_model_exclude_unset=True,
     response_description="It does",
     responses={503: {"model": Problem, "description": "It is draining, and about to stop"}},
 )
@@ -56,10 +86,38 @@ async def readyz(
         return problem("draining", "answers under way are finished", headers={"Retry-After": "1"})
     response.headers["Cache-Control"] = "no-store"
     if verbose == "false":
-        return Readiness()
+        return Readiness(status="ready")
     return Readiness(
+        status="ready",
         upstreams={
-            name: UpstreamHealth(in_flight=bulkhead.in_flight, concurrency=bulkhead.capacity)
-            for name, bulkhead in serving.bulkheads.items()
-        }
+            name: _health(upstream, asyncio.get_running_loop().time())
+            for name, upstream in serving.upstreams.items()
+        },
     )
+
+
+def _health(upstream: Upstream, now: float) -> UpstreamHealth:
+    bulkhead, latency = upstream.bulkhead, upstream.latency
+    return UpstreamHealth(
+        permits=Permits(
+            in_use=bulkhead.in_flight,
+            limit=bulkhead.limit.permits,
+            ceiling=bulkhead.limit.ceiling,
+            queued=bulkhead.queued,
+        ),
+        latency_ms=LatencyMs(p50=_ms(latency.p50), p95=_ms(latency.p95)),
+        budget=round(upstream.budget.left, 1),
+        mirrors=[
+            MirrorHealth(
+                breaker=breaker.state(now),
+                retry_after=None
+                if breaker.state(now) == "closed"
+                else round(breaker.retry_after(now), 3),
+            )
+            for breaker in upstream.breakers
+        ],
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)

@@ -1,5 +1,6 @@
 """`GET /v1/users/{user_id}/overview`."""
 
+import asyncio
 from collections.abc import Collection
 from math import ceil
 from time import perf_counter
@@ -11,9 +12,11 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator, Field
 
 from app.api import caching, examples
-from app.api.dependencies import FanOut, Number, TimeoutMs, context, service
+from app.api.dependencies import CACHE_CONTROL, FanOut, Number, TimeoutMs, context, service
+from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import HangUp
 from app.api.problems import problem
+from app.api.remembering import RememberingRoute
 from app.errors import Failure, NotFound
 from app.sources.resource import Id
 from app.views.overview import (
@@ -23,7 +26,7 @@ from app.views.overview import (
     overview_json,
     section_json,
 )
-from app.views.plan import Outcomes, Plan, failures, gather, is_complete, verdict
+from app.views.plan import Outcomes, Plan, failures, gather, is_complete, look, stale, verdict
 
 
 def _split(value: object) -> object:
@@ -38,7 +41,7 @@ Names = Annotated[list[SectionName], BeforeValidator(_split), Field(min_length=1
 
 PATH = "/v1/users/{user_id}/overview"
 
-router = APIRouter(tags=["Views"])
+router = APIRouter(tags=["Views"], route_class=RememberingRoute)
 
 
 @router.get(
@@ -47,6 +50,7 @@ router = APIRouter(tags=["Views"])
     response_model=Overview,
     response_description="The overview, complete or not: every section says for itself",
     responses=examples.OVERVIEW,
+    openapi_extra={"parameters": [CACHE_CONTROL]},
 )
 async def get_overview(
     request: Request,
@@ -65,21 +69,39 @@ async def get_overview(
     A section that could not be had is `failed` and says why; the others are not touched by it.
     Only when nothing is left to tell, or what `require` names is missing, the whole is a problem.
     """
+    plan = overview(user_id, *_chosen(include, require))
+    serving = service(request)
+
+    async def repeat(request: Request) -> Response:
+        return await _answer(request, await fan_out_of(request), plan, timeout_ms)
+
+    if not serving.settings.demo:  # whose faults are another parameter
+        serving.remembered.add(request, repeat)
+    return await _answer(request, fan_out, plan, timeout_ms)
+
+
+async def _answer(
+    request: Request, fan_out: asyncio.Semaphore, plan: Plan, timeout_ms: int | None
+) -> Response:
     began = perf_counter()
     serving = service(request)
-    plan = overview(user_id, *_chosen(include, require))
-    async with HangUp(request.receive):
-        outcomes = await gather(plan, context(request, fan_out, timeout_ms), serving.fetch)
+    asking = context(request, fan_out, timeout_ms, plan)
+    outcomes: Outcomes = look(plan, asking, serving.look)
+    if len(outcomes) < len(plan.questions):
+        async with HangUp(request.receive):
+            outcomes = await gather(plan, asking, serving.fetch, outcomes)
+    now = asyncio.get_running_loop().time()
     complete = is_complete(plan, outcomes)
     request.scope["log"] = {
         "complete": complete,
         "failed": {name: failure.reason for name, failure in failures(plan, outcomes)},
+        "stale": stale(outcomes),
     }
     headers = {
         "Vary": serving.vary,
         "X-Complete": "true" if complete else "false",
-        "Cache-Status": caching.cache_status(plan, outcomes),
-        "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began),
+        "Cache-Status": caching.cache_status(plan, outcomes, now),
+        "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
     }
     decisive = verdict(plan, outcomes)
     if decisive is not None:
@@ -87,7 +109,7 @@ async def get_overview(
     if not complete:
         headers["Cache-Control"] = "no-store"
     else:
-        headers["Cache-Control"] = caching.cache_control(outcomes)
+        headers["Cache-Control"] = caching.cache_control(outcomes, now)
         headers["ETag"] = tag = caching.etag(outcomes)
         if caching.matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)

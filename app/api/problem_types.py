@@ -56,11 +56,11 @@ KINDS = {
     "circuit_open": _of(
         CircuitOpen,
         "The upstream failed so often that it is not asked for a while.",
-        "Ask again after Retry-After.",
+        "Ask again after Retry-After; the sections beside it are not concerned.",
     ),
     "overloaded": _of(
         Overloaded,
-        "No free place was left before the deadline, or the upstream asks for fewer calls.",
+        "No place was to be had before the deadline, or the upstream asks for fewer calls.",
         "Ask again after Retry-After, and less often.",
     ),
     "invalid_request": Kind(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from app.errors import Failure
 from app.resilience.call import Call
@@ -9,11 +10,103 @@ from app.resilience.call import Call
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """One exchange is over, well (`failure` is None) or not; `seconds` it took."""
+    """One exchange with a mirror is over, well (`failure` is None) or not; `seconds` it took."""
 
     call: Call
+    mirror: int
     seconds: float
     failure: Failure | None
 
 
-Emit = Callable[[AttemptEnded], None]
+@dataclass(frozen=True, slots=True)
+class AttemptCancelled:
+    """One exchange was given up after `seconds`: a lost race, or nobody wants it any more."""
+
+    call: Call
+    mirror: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """The call will be tried again in `seconds`."""
+
+    call: Call
+    failure: Failure
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hedging:
+    """An attempt is late, or a mirror failed: another one goes out beside or after it."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent:
+    """An extra attempt would have been made, but the upstream's budget is spent."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerTurned:
+    upstream: str
+    mirror: int
+    state: Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """The call was turned away: it would have waited `seconds` for a permit."""
+
+    call: Call
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Coalesced:
+    """The call shares one that is in flight already."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFromCache:
+    """Without asking: fresh, or (`stale`) while somebody asks again."""
+
+    call: Call
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServedStale:
+    """Last good data, because the upstream could not be asked: `failure` says why."""
+
+    call: Call
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshEnded:
+    """What was served stale was asked for again in the background."""
+
+    call: Call
+    failure: Failure | None
+
+
+Event = (
+    AttemptEnded
+    | AttemptCancelled
+    | Retrying
+    | Hedging
+    | BudgetSpent
+    | BreakerTurned
+    | Shed
+    | Coalesced
+    | ServedFromCache
+    | ServedStale
+    | RefreshEnded
+)
+Emit = Callable[[Event], None]

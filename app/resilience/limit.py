@@ -4,64 +4,143 @@ Nygard, *Release It!*, "Bulkheads". Below retry, so that nobody holds a permit w
 """
 
 import asyncio
-from contextlib import AsyncExitStack
+from math import inf
 
 from app.errors import Overloaded
+from app.resilience.aimd import AdaptiveLimit
 from app.resilience.call import Answer, Call, Fetch, Layer
+from app.resilience.events import Emit, Shed
+from app.resilience.latency import Latency
 
 _NO_PERMIT = "no free capacity before the deadline"
+_LONGEST_QUEUE = 1000
+"""Waiters. The expected wait turns most away long before; this bounds the memory of the rest."""
 
 
 class Bulkhead:
-    """Permits for the attempts in flight at one upstream."""
+    """Permits for the attempts in flight at one upstream, and the queue for them.
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    First come, first served, but a permit is not wasted on somebody who has no time left to use it.
+    `attempt_timeout` in seconds.
+    """
+
+    def __init__(
+        self, ceiling: int, latency: Latency | None = None, attempt_timeout: float = inf
+    ) -> None:
+        self._latency = latency or Latency()
+        self.limit = AdaptiveLimit(ceiling, self._latency, attempt_timeout)
         self.in_flight = 0
-        self._permits = asyncio.Semaphore(capacity)
+        self._queue: dict[asyncio.Future[None], float] = {}
 
-    def locked(self) -> bool:
-        """Whether a permit has to be waited for."""
-        return self._permits.locked()
+    @property
+    def free(self) -> bool:
+        """Whether a permit can be taken without waiting."""
+        return self.in_flight < self.limit.permits and not self._queue
 
-    async def __aenter__(self) -> None:
-        await self._permits.acquire()
+    @property
+    def queued(self) -> int:
+        return len(self._queue)
+
+    def expected_wait(self) -> float:
+        """Seconds that a newcomer has to wait for a permit, by what attempts take now."""
+        if self.free:
+            return 0.0
+        return (len(self._queue) + 1) * (self._latency.p50 or 0.0) / self.limit.permits
+
+    def hopeless(self, now: float, deadline: float) -> bool:
+        """Whether a newcomer cannot expect an answer by its deadline."""
+        wait = self.expected_wait()
+        return wait > 0 and now + wait + self._latency.most > deadline
+
+    def take(self) -> None:
+        """Take a permit that is free."""
         self.in_flight += 1
 
-    async def __aexit__(self, *_: object) -> None:
+    async def wait(self, deadline: float) -> None:
+        """Take a permit when there is one. Raises `Overloaded` as soon as that is no use."""
+        if self.free:
+            self.take()
+            return
+        loop = asyncio.get_running_loop()
+        if self.hopeless(loop.time(), deadline) or len(self._queue) >= _LONGEST_QUEUE:
+            raise Overloaded(_NO_PERMIT, retry_after=round(self.expected_wait(), 3))
+        turn: asyncio.Future[None] = loop.create_future()
+        self._queue[turn] = deadline
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if self._queue.pop(turn, None) is None and _given(turn):
+                self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        """Return a permit; whoever is next gets it."""
         self.in_flight -= 1
-        self._permits.release()
+        if not self._queue:
+            return
+        least = asyncio.get_running_loop().time() + self._latency.most
+        while self._queue and self.in_flight < self.limit.permits:
+            turn = next(iter(self._queue))
+            deadline = self._queue.pop(turn)
+            if turn.done():
+                continue  # cancelled in this very step, and about to leave by itself
+            if deadline < least:
+                turn.set_exception(Overloaded(_NO_PERMIT))
+            else:
+                self.in_flight += 1
+                turn.set_result(None)
 
 
-def limit(bulkhead: Bulkhead) -> Layer:
+def _given(turn: asyncio.Future[None]) -> bool:
+    return turn.done() and not turn.cancelled() and turn.exception() is None
+
+
+def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
     """Hold a permit of the request's fan-out, then one of the upstream, for each attempt.
 
     In this order: a request that may not have more in flight must not queue at the upstream.
-    Who has no permit at the deadline is `Overloaded`.
+    Who has no permit at the deadline, or cannot expect one, is `Overloaded`.
     """
 
     def layer(fetch: Fetch) -> Fetch:
+        time = asyncio.get_running_loop().time
+
         async def limited(call: Call) -> Answer:
             fan_out = call.context.fan_out
-            if fan_out.locked() or bulkhead.locked():
-                return await queued(call)
-            async with fan_out, bulkhead:
+            if fan_out.locked() or not bulkhead.free:
+                # Apart, because the timer costs more than both permits.
+                await queue(call)
+            else:
+                await fan_out.acquire()
+                bulkhead.take()
+            began = time()
+            try:
                 return await fetch(call)
+            finally:
+                bulkhead.limit.ended(began, time(), bulkhead.in_flight)
+                bulkhead.give_back()
+                fan_out.release()
 
-        async def queued(call: Call) -> Answer:
-            # Apart from the way above, because a timer costs more than both permits.
-            deadline = call.context.deadline
-            async with AsyncExitStack() as permits:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await permits.enter_async_context(call.context.fan_out)
-                        await permits.enter_async_context(bulkhead)
-                except TimeoutError:
-                    raise Overloaded(_NO_PERMIT) from None
-                # The attempt before may have ended at this very deadline.
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise Overloaded(_NO_PERMIT)
-                return await fetch(call)
+        async def queue(call: Call) -> None:
+            deadline, fan_out = call.context.deadline, call.context.fan_out
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await fan_out.acquire()
+                    try:
+                        await bulkhead.wait(deadline)
+                    except BaseException:
+                        fan_out.release()
+                        raise
+            except TimeoutError:
+                raise Overloaded(_NO_PERMIT) from None
+            except Overloaded as overloaded:
+                emit(Shed(call, overloaded.retry_after or 0.0))
+                raise
+            # The attempt before may have ended at this very deadline.
+            if time() >= deadline:
+                bulkhead.give_back()
+                fan_out.release()
+                raise Overloaded(_NO_PERMIT)
 
         return limited
 

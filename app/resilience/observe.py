@@ -1,14 +1,20 @@
-"""The attempt event: each exchange is counted and told, its time-out included."""
+"""The attempt event: each exchange is counted, timed and told, its time-out included."""
 
+import asyncio
 from time import perf_counter
 
-from app.errors import Failure
+from app.errors import Failure, NotFound, Timeout, UpstreamStatus
 from app.resilience.call import Answer, Call, Fetch, Layer
-from app.resilience.events import AttemptEnded, Emit
+from app.resilience.events import AttemptCancelled, AttemptEnded, Emit
+from app.resilience.latency import Latency
 
 
-def observe(emit: Emit) -> Layer:
-    """Count the attempt on its call, and emit how it ended. A cancelled one is not an outcome."""
+def observe(latency: Latency, emit: Emit, *, mirror: int) -> Layer:
+    """Count the attempt on its call, and emit how it ended: well, badly or cancelled.
+
+    What the mirror answered, if only with a 404, tells how long it takes. What broke does not: a
+    refused connection is quick.
+    """
 
     def layer(fetch: Fetch) -> Fetch:
         async def observed(call: Call) -> Answer:
@@ -17,9 +23,22 @@ def observe(emit: Emit) -> Layer:
             try:
                 answer = await fetch(call)
             except Failure as failure:
-                emit(AttemptEnded(call, perf_counter() - began, failure))
+                seconds = perf_counter() - began
+                match failure:
+                    case NotFound() | UpstreamStatus(retryable=False):
+                        latency.add(seconds)
+                    case Timeout():
+                        latency.add_unfinished(seconds)
+                emit(AttemptEnded(call, mirror, seconds, failure))
                 raise
-            emit(AttemptEnded(call, perf_counter() - began, None))
+            except asyncio.CancelledError:
+                seconds = perf_counter() - began
+                latency.add_unfinished(seconds)
+                emit(AttemptCancelled(call, mirror, seconds))
+                raise
+            seconds = perf_counter() - began
+            latency.add(seconds)
+            emit(AttemptEnded(call, mirror, seconds, None))
             return answer
 
         return observed

@@ -15,15 +15,17 @@ def timeout(seconds: float) -> Layer:
     def layer(fetch: Fetch) -> Fetch:
         async def timed(call: Call) -> Answer:
             now = asyncio.get_running_loop().time()
-            end = min(now + seconds, call.context.deadline)
-            if end > now:
+            had = min(seconds, call.context.deadline - now)
+            if had > 0:
                 try:
-                    async with asyncio.timeout_at(end):
+                    async with asyncio.timeout_at(now + had):
                         return await fetch(call)
                 except TimeoutError:
                     pass
             raise Timeout(
-                f"no answer within {round(max(end - now, 0), 3):g} s", cause="attempt timeout"
+                f"no answer within {round(max(had, 0), 3):g} s",
+                cause="attempt timeout",
+                had=had,
             )
 
         return timed

@@ -10,7 +10,17 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import FilteringBoundLogger, Processor
 
-from app.resilience.events import AttemptEnded, Emit
+from app.errors import Failure
+from app.resilience.events import (
+    AttemptEnded,
+    BreakerTurned,
+    BudgetSpent,
+    Emit,
+    Event,
+    RefreshEnded,
+    Retrying,
+    ServedStale,
+)
 from app.settings import Settings
 
 Log = FilteringBoundLogger
@@ -45,21 +55,59 @@ def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
         return json.dumps(event, default=str)
 
 
-def tell_attempts(log: Log) -> Emit:
-    """Log every attempt that failed, with all an operator needs to know whose fault it is."""
+def tell(log: Log) -> Emit:
+    """Log what an operator has to know to see whose fault it is, and what was tried.
 
-    def tell(event: AttemptEnded) -> None:
-        if event.failure is None:
-            return
-        log.warning(
-            "attempt failed",
-            upstream=event.call.question.upstream,
-            reason=event.failure.reason,
-            cause=event.failure.cause or event.failure.detail,
-            attempt=event.call.tally.attempts,
-            elapsed_ms=round(event.seconds * 1000),
-            request_id=event.call.context.request_id,
-        )
+    What comes with healthy traffic too (hits, passengers) has no line, nor has what its request's
+    line says already.
+    """
+
+    def tell(event: Event) -> None:
+        match event:
+            case AttemptEnded(failure=None):
+                pass
+            case AttemptEnded(call, mirror, seconds, Failure() as failure):
+                log.warning(
+                    "attempt failed",
+                    upstream=call.question.upstream,
+                    mirror=mirror,
+                    reason=failure.reason,
+                    cause=failure.cause or failure.detail,
+                    attempt=call.tally.attempts,
+                    elapsed_ms=round(seconds * 1000),
+                    request_id=call.context.request_id,
+                )
+            case Retrying(call, failure, seconds):
+                log.info(
+                    "retrying",
+                    upstream=call.question.upstream,
+                    reason=failure.reason,
+                    in_ms=round(seconds * 1000),
+                    request_id=call.context.request_id,
+                )
+            case BudgetSpent(call):
+                log.info(
+                    "retry budget spent",
+                    upstream=call.question.upstream,
+                    request_id=call.context.request_id,
+                )
+            case BreakerTurned(upstream, mirror, state):
+                level = log.info if state == "closed" else log.warning
+                level("breaker " + state, upstream=upstream, mirror=mirror)
+            case ServedStale(call, failure):
+                log.warning(
+                    "served stale",
+                    upstream=call.question.upstream,
+                    reason=failure.reason,
+                    request_id=call.context.request_id,
+                )
+            case RefreshEnded(call, Failure() as failure):
+                log.warning(
+                    "refresh failed",
+                    upstream=call.question.upstream,
+                    reason=failure.reason,
+                    request_id=call.context.request_id,
+                )
 
     return tell
 

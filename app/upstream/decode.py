@@ -4,6 +4,7 @@ Parsed once, serialised once, bounded before and after decompression.
 """
 
 import zlib
+from hashlib import blake2b
 from typing import Annotated, Any
 
 from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError
@@ -41,7 +42,7 @@ def one(model: type[BaseModel]) -> Decode:
             value = adapter.validate_json(body)
         except ValidationError as error:
             raise _invalid(error) from None
-        return Data(adapter.dump_json(value))
+        return _data(adapter.dump_json(value))
 
     return decode
 
@@ -61,10 +62,14 @@ def many(model: type[BaseModel]) -> Decode:
             if error.errors(include_url=False, include_input=False)[0]["loc"] == ():
                 raise _invalid(error) from None
             value, dropped = _sifted(body, item)
-            return Data(adapter.dump_json(value), dropped)
-        return Data(adapter.dump_json(value))
+            return _data(adapter.dump_json(value), dropped)
+        return _data(adapter.dump_json(value))
 
     return decode
+
+
+def _data(json: bytes, dropped: int = 0) -> Data:
+    return Data(json, dropped, blake2b(json, digest_size=12).digest())
 
 
 def _sifted(body: bytes, item: TypeAdapter[Any]) -> tuple[list[Any], int]:

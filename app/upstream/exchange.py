@@ -7,15 +7,14 @@ import ssl
 import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import cycle
 
 import httpx
 
 from app.errors import (
     InvalidPayload,
     NotFound,
-    Overloaded,
     Timeout,
+    TooManyRequests,
     Unreachable,
     UpstreamStatus,
 )
@@ -23,48 +22,60 @@ from app.resilience.call import Answer, Call, Fetch
 from app.settings import UpstreamSettings
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
-from app.upstream.freshness import fresh_for
+from app.upstream.freshness import READ, age, instant, keeping
 
 _NOTHING = httpx.ByteStream(b"")
 _JSON = ("application/json", "text/json")
-_READ = frozenset(
-    {
-        b"age",
-        b"cache-control",
-        b"content-encoding",
-        b"content-type",
-        b"date",
-        b"expires",
-        b"retry-after",
-    }
-)
+_READ = frozenset({"content-encoding", "content-type", "retry-after"} | READ)
 
 
-def exchange(client: Client, urls: tuple[str, ...], settings: UpstreamSettings) -> Fetch:
-    """Ask one of the mirrors at `urls`, each in its turn; raise a `Failure` or give an answer."""
-    turns = cycle([_Mirror(url, settings) for url in urls])
+def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
+    """Ask the mirror at `url` once; raise a `Failure` or give an answer."""
+    mirror = _Mirror(url, settings)
     # A handshake that takes half of the attempt's time has lost a packet: better to know then.
     # Reads have no bound of their own, all of them together are the attempt's.
     waits = {"connect": settings.attempt_timeout / 2}
+    loop_time = asyncio.get_running_loop().time
 
     async def send(call: Call) -> Answer:
-        request = next(turns).request(call, waits)
+        asked = time.time()
+        request = mirror.request(call, waits)
         try:
             response = await client.send(request, stream=True)
             try:
                 headers = _combined(response.headers.raw)
-                if response.status_code != 200:
-                    raise _refusal(response.status_code, headers, call.question.may_be_absent)
-                body = await _read(response, headers, settings.max_body)
+                known = _confirmed(call, response.status_code)
+                if known is None:
+                    if response.status_code != 200:
+                        raise _refusal(response.status_code, headers, call.question.may_be_absent)
+                    body = await _read(response, headers, settings.max_body)
             finally:
                 await _stream(response).aclose()
         except httpx.TimeoutException as error:
             raise Timeout("no answer in time", cause=_cause(error)) from error
         except httpx.TransportError as error:
             raise Unreachable("the connection failed", cause=_cause(error)) from error
-        return Answer(call.question.decode(body), time.time(), fresh_for(headers, settings.ttl))
+        if known is not None:
+            # RFC 9111 §4.3.4: what was stored is good again, under what is said of it now.
+            call.tally.validated = True
+            headers = {**known.keeping.told, **headers}
+            data = known.data
+        else:
+            data = call.question.decode(body)
+        came = time.time()
+        return Answer(
+            data,
+            as_of=came - age(headers),
+            keeping=keeping(headers, settings, asked=asked, came=came, now=loop_time()),
+        )
 
     return send
+
+
+def _confirmed(call: Call, status: int) -> Answer | None:
+    """What was known and is still good. A 304 that nobody asked for confirms nothing."""
+    known = call.known
+    return known if status == 304 and known is not None and known.keeping.validators else None
 
 
 class _Mirror:
@@ -90,6 +101,9 @@ class _Mirror:
     def request(self, call: Call, waits: dict[str, float]) -> httpx.Request:
         context = call.context
         left = context.deadline - asyncio.get_running_loop().time()
+        # Every attempt has less time than the one before, in whole milliseconds too.
+        tally = call.tally
+        tally.told_ms = max(min(int(left * 1000), tally.told_ms - 1), 1)
         ours = self._ours
         if context.headers:  # what the client says counts for more than what we would say
             theirs = dict(context.headers)
@@ -103,7 +117,8 @@ class _Mirror:
                 *context.headers,
                 *context.trace,
                 (b"X-Request-ID", context.request_id.encode()),
-                (b"X-Request-Timeout-Ms", b"%d" % max(left * 1000, 1)),
+                (b"X-Request-Timeout-Ms", b"%d" % tally.told_ms),
+                *(call.known.keeping.validators if call.known else ()),
             ],
             stream=_NOTHING,
             extensions={"timeout": waits},
@@ -117,26 +132,37 @@ def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """
     headers: dict[str, str] = {}
     for name, value in raw:
-        key = name.lower()
-        if key in _READ:
-            field, text = key.decode(), value.decode("latin-1")
+        field = name.decode("latin-1").lower()
+        if field in _READ:
+            text = value.decode("latin-1")
             headers[field] = f"{headers[field]}, {text}" if field in headers else text
     return headers
 
 
 def _refusal(
     code: int, headers: Mapping[str, str], may_be_absent: bool
-) -> NotFound | Overloaded | UpstreamStatus:
+) -> NotFound | TooManyRequests | UpstreamStatus:
     if code == 404 and may_be_absent:
         return NotFound("there is no such resource", cause="HTTP 404")
-    # Only the form in seconds (RFC 9110 §10.2.3); the other one depends on two clocks.
-    after = headers.get("retry-after", "")
-    retry_after = float(after) if after.isascii() and after.isdigit() and len(after) < 7 else None
+    after = _retry_after(headers)
     if code == 429:
-        return Overloaded(
-            "the upstream asks for fewer calls", cause="HTTP 429", retry_after=retry_after
+        return TooManyRequests(
+            "the upstream asks for fewer calls", cause="HTTP 429", retry_after=after
         )
-    return UpstreamStatus(code, retry_after=retry_after)
+    return UpstreamStatus(code, retry_after=after)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, by RFC 9110 §10.2.3; a date counts from the upstream's own clock, if it shows it."""
+    text = headers.get("retry-after", "")
+    if text.isascii() and text.isdigit():
+        return float(text) if len(text) < 7 else None
+    then = instant(text)
+    if then is None:
+        return None
+    said = instant(headers.get("date", ""))
+    left = then - (time.time() if said is None else said)
+    return max(left, 0.0) if left < 1_000_000 else None
 
 
 async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int) -> bytes:

@@ -1,44 +1,139 @@
-"""For how long an answer stays fresh: RFC 9111 §4.2."""
+"""How long an answer may be kept, and for what: RFC 9111 and RFC 5861, as a shared cache."""
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
+from app.resilience.call import NOT_KEPT, Header, Keeping
+from app.settings import UpstreamSettings
+
+READ = frozenset({"age", "cache-control", "date", "expires", "etag", "last-modified", "vary"})
+"""The headers that have a say, in lower case."""
+
+_OF_ONE_ANSWER = frozenset({"age", "date"})
 _DIRECTIVE = re.compile(r"([a-z-]+)(?:\s*=\s*(?:\"([^\"]*)\"|([^\s,]*)))?")
+_ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,250}"')
+
+# What we add to a request on nobody's behalf: an answer that depends on it fits no other request.
+_OURS = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "tracestate"})
 
 
-def fresh_for(headers: Mapping[str, str], ttl: float) -> float:
-    """Seconds from now, by headers in lower case; `ttl` where the upstream says nothing of it."""
-    control = headers.get("cache-control")
-    expires = headers.get("expires")
-    if control is None and expires is None:
-        return ttl
-    directives = {
-        found[1]: found[2] or found[3] or ""
-        for found in _DIRECTIVE.finditer((control or "").lower())
-    }
-    if "no-store" in directives or "no-cache" in directives:
+def keeping(
+    headers: Mapping[str, str], settings: UpstreamSettings, *, asked: float, came: float, now: float
+) -> Keeping:
+    """How long an answer with these headers may be kept.
+
+    `asked` and `came` are when the request went out and the answer was there, in Unix seconds;
+    `now` is that same moment on the event loop's clock.
+    """
+    control = _directives(headers.get("cache-control", ""))
+    if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
+        return NOT_KEPT
+    lifetime = _lifetime(headers, control, came)
+    # It may have been stale for a while when it came: staleness counts from then.
+    edge = now + (settings.ttl if lifetime is None else lifetime - _age(headers, asked, came))
+    fresh = max(edge, now)
+    while_revalidate, if_error = (
+        max(edge + window, fresh) for window in _windows(control, settings)
+    )
+    validators = _validators(headers)
+    if max(while_revalidate, if_error) <= now and not validators:
+        return NOT_KEPT  # to no use
+    told = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
+    return Keeping(fresh, while_revalidate, if_error, validators, told)
+
+
+def age(headers: Mapping[str, str]) -> float:
+    """Seconds that an answer says to have spent in caches on the way (RFC 9111 §5.1)."""
+    return _seconds(headers.get("age", "0").partition(",")[0].strip())
+
+
+@lru_cache(256)
+def instant(text: str) -> float | None:
+    """An HTTP-date (RFC 9110 §5.6.7) in Unix seconds; None if it is none."""
+    try:
+        when = parsedate_to_datetime(text)
+        # The form of C's asctime() names no zone, and means this one.
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _lifetime(headers: Mapping[str, str], control: Mapping[str, str], came: float) -> float | None:
+    """§4.2.1: seconds since the origin made the answer; None if it does not say."""
+    if "no-cache" in control:
         return 0.0
     # §5.2.2.10: s-maxage overrides max-age for a cache that many share, as we are one.
-    if "s-maxage" in directives:
-        lifetime = _seconds(directives["s-maxage"])
-    elif "max-age" in directives:
-        lifetime = _seconds(directives["max-age"])
-    elif expires is not None:
-        lifetime = _between(headers.get("date"), expires)
-    else:
-        return ttl
-    return max(lifetime - _seconds(headers.get("age", "0")), 0.0)
+    for directive in ("s-maxage", "max-age"):
+        if directive in control:
+            return _seconds(control[directive])
+    if "expires" in headers:
+        expires = instant(headers["expires"])
+        made = instant(headers.get("date", ""))
+        if expires is None:  # §5.3: an invalid date is in the past
+            return 0.0
+        return max(expires - (came if made is None else made), 0.0)
+    return None
+
+
+def _age(headers: Mapping[str, str], asked: float, came: float) -> float:
+    """§4.2.3. A Date has whole seconds, so the time until now is counted in whole ones too."""
+    made = instant(headers.get("date", ""))
+    apparent = 0.0 if made is None else max(came // 1 - made, 0.0)
+    return max(apparent, age(headers) + max(came - asked, 0.0))
+
+
+def _windows(control: Mapping[str, str], settings: UpstreamSettings) -> tuple[float, float]:
+    """Seconds beyond freshness: while revalidating, and if nobody can be asked.
+
+    What the upstream says goes before our settings, and §4.2.4 before both; s-maxage forbids it as
+    well, but whoever says stale-while-revalidate beside it means what they say.
+    """
+    if not control.keys().isdisjoint({"no-cache", "must-revalidate", "proxy-revalidate"}):
+        return 0.0, 0.0
+    said = "s-maxage" in control
+
+    def window(directive: str, setting: float) -> float:
+        if directive in control:
+            return _seconds(control[directive])
+        return 0.0 if said else setting
+
+    return (
+        window("stale-while-revalidate", settings.stale_while_revalidate),
+        window("stale-if-error", settings.stale_if_error),
+    )
+
+
+def _validators(headers: Mapping[str, str]) -> tuple[Header, ...]:
+    """RFC 9110 §13.1.2, §13.1.3: both, where there are both."""
+    found: list[Header] = []
+    tag, modified = headers.get("etag"), headers.get("last-modified")
+    if tag is not None and _ETAG.fullmatch(tag):
+        found.append((b"If-None-Match", tag.encode()))
+    if modified is not None and modified.isascii() and instant(modified) is not None:
+        found.append((b"If-Modified-Since", modified.encode()))
+    return tuple(found)
+
+
+@lru_cache(256)
+def _directives(control: str) -> Mapping[str, str]:
+    directives: dict[str, str] = {}
+    for found in _DIRECTIVE.finditer(control.lower()):
+        directives.setdefault(found[1], found[2] or found[3] or "")  # §4.2.1: the first counts
+    return directives
+
+
+@lru_cache(256)
+def _varies(vary: str) -> bool:
+    """§4.1: whether two calls with equal forwarded headers could get different answers."""
+    return not _OURS.isdisjoint(name.strip().lower() for name in vary.split(","))
 
 
 def _seconds(value: str) -> float:
-    """§1.2.2: delta-seconds; what cannot be read counts as nothing, so as stale."""
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 11 else 0.0
-
-
-def _between(date: str | None, expires: str) -> float:
-    try:
-        left = parsedate_to_datetime(expires) - parsedate_to_datetime(date or "")
-    except (TypeError, ValueError):  # §5.3: an invalid Expires is in the past
+    """§1.2.2: delta-seconds, at most 2^31; what cannot be read counts as nothing, so as stale."""
+    if not (value.isascii() and value.isdigit()):
         return 0.0
-    return left.total_seconds()
+    digits = value.lstrip("0") or "0"
+    return float(min(int(digits), 2**31)) if len(digits) < 11 else 2.0**31

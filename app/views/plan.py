@@ -1,12 +1,12 @@
 """A plan of named questions, and `gather`, which asks them all at once."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 from app.errors import Failure, NotFound
-from app.resilience.call import Answer, Call, Context, Fetch, Question
+from app.resilience.call import Answer, Call, Context, Fetch, Question, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +29,36 @@ class Outcome:
     """How one question went; `seconds` since it was asked."""
 
     result: Answer | Failure
-    attempts: int
+    tally: Tally
     seconds: float
 
 
 Outcomes = Mapping[str, Outcome]
 
 
-async def gather(plan: Plan, context: Context, fetch: Fetch) -> Outcomes:
-    """Ask every question of the plan at once; give what came of each, by section.
+def look(
+    plan: Plan, context: Context, found: Callable[[Call], Answer | None]
+) -> dict[str, Outcome]:
+    """What can be answered without asking anybody, and so without waiting or a task."""
+    outcomes: dict[str, Outcome] = {}
+    for name, question in plan.questions.items():
+        call = Call(question, context)
+        answer = found(call)
+        if answer is not None:
+            outcomes[name] = Outcome(answer, call.tally, 0.0)
+    return outcomes
+
+
+async def gather(
+    plan: Plan, context: Context, fetch: Fetch, found: Mapping[str, Outcome] | None = None
+) -> Outcomes:
+    """Ask every question of the plan at once that is not `found`; give what came of each.
 
     As soon as one decides the whole (it is required, or what all is about does not exist), the
     others are cancelled, awaited, and missing from what is given. Only a `Failure` is an outcome:
     any other exception is raised, in an `ExceptionGroup`.
     """
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = dict(found or {})
     tasks: list[asyncio.Task[None]] = []
 
     async def ask(name: str, question: Question) -> None:
@@ -54,7 +69,7 @@ async def gather(plan: Plan, context: Context, fetch: Fetch) -> Outcomes:
             result = await fetch(call)
         except Failure as failure:
             result = failure
-        outcomes[name] = Outcome(result, call.tally.attempts, perf_counter() - began)
+        outcomes[name] = Outcome(result, call.tally, perf_counter() - began)
         if isinstance(result, NotFound) or (isinstance(result, Failure) and name in plan.required):
             for task in tasks:
                 if task is not asyncio.current_task():
@@ -62,14 +77,16 @@ async def gather(plan: Plan, context: Context, fetch: Fetch) -> Outcomes:
 
     async with asyncio.TaskGroup() as group:
         for name, question in plan.questions.items():
-            tasks.append(group.create_task(ask(name, question)))
+            if name not in outcomes:
+                tasks.append(group.create_task(ask(name, question)))
     return outcomes
 
 
 def is_complete(plan: Plan, outcomes: Outcomes) -> bool:
     """Whether every section that was wanted is there, with all of its data."""
     return len(outcomes) == len(plan.questions) and all(
-        isinstance(one.result, Answer) and one.result.data.dropped == 0 for one in outcomes.values()
+        isinstance(one.result, Answer) and not one.result.stale and one.result.data.dropped == 0
+        for one in outcomes.values()
     )
 
 
@@ -79,6 +96,15 @@ def failures(plan: Plan, outcomes: Outcomes) -> Iterator[tuple[str, Failure]]:
         outcome = outcomes.get(name)
         if outcome is not None and isinstance(outcome.result, Failure):
             yield name, outcome.result
+
+
+def stale(outcomes: Outcomes) -> list[str]:
+    """The sections that are last good data, because their upstream could not be asked."""
+    return [
+        name
+        for name, one in outcomes.items()
+        if isinstance(one.result, Answer) and one.result.stale
+    ]
 
 
 def verdict(plan: Plan, outcomes: Outcomes) -> Failure | None:

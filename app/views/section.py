@@ -5,6 +5,7 @@ their way out: their data is validated JSON already and goes into the answer as 
 """
 
 import time
+from functools import lru_cache
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,18 +74,24 @@ SKIPPED = b'{"status":"skipped"}'
 
 
 def ok(answer: Answer) -> bytes:
-    as_of = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(answer.as_of))
-    return b'{"status":"ok","data":%b,"stale":false,"dropped":%d,"as_of":"%b"}' % (
+    return b'{"status":"ok","data":%b,"stale":%b,"dropped":%d,"as_of":"%b"}' % (
         answer.data.json,
+        b"true" if answer.stale else b"false",
         answer.data.dropped,
-        as_of.encode(),
+        _instant(int(answer.as_of)),
     )
+
+
+@lru_cache(1024)
+def _instant(seconds: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)).encode()
 
 
 def failed(name: str, outcome: Outcome, href: str) -> bytes:
     failure = outcome.result
     assert isinstance(failure, Failure)
-    tried = f", {outcome.attempts} attempts" if outcome.attempts > 1 else ""
+    attempts = outcome.tally.attempts
+    tried = f", {attempts} attempts" if attempts > 1 else ""
     error = Error(
         type=f"/problems/{failure.reason}",
         title=failure.title,
@@ -92,7 +99,7 @@ def failed(name: str, outcome: Outcome, href: str) -> bytes:
         detail=f"{name}: {failure.detail}{tried}",
         reason=failure.reason,
         section=name,
-        attempts=outcome.attempts,
+        attempts=attempts,
         elapsed_ms=round(outcome.seconds * 1000),
         retryable=failure.retryable,
         retry_after=failure.retry_after,

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ ID = 7
 PATH = f"/v1/users/{ID}/overview"
 NAMES = ("user", "posts", "todos")
 
+UPSTREAMS = ("users", "posts", "todos")
+
 USER = {"id": ID, "name": "Ada", "username": "ada", "email": "ada@example.org"}
 POST = {"userId": ID, "id": 1, "title": "t", "body": "b"}
 TODO = {"userId": ID, "id": 2, "title": "t", "completed": True}
@@ -27,6 +29,14 @@ TODO = {"userId": ID, "id": 2, "title": "t", "completed": True}
 LATE, BROKEN = httpx.ReadTimeout("late"), httpx.ConnectError("broken")
 BUSY, FAULTY = httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(500)
 GARBAGE, ABSENT = httpx.Response(200, json="garbage"), httpx.Response(404, json={})
+
+
+def each(**settings: Any) -> dict[str, dict[str, Any]]:
+    """The same settings for every upstream."""
+    return dict.fromkeys(UPSTREAMS, settings)
+
+
+ONCE = each(retries=0)
 
 
 def healthy() -> respx.MockRouter:
@@ -38,16 +48,37 @@ def healthy() -> respx.MockRouter:
     return router
 
 
-def but(**ends: httpx.Response | Exception) -> respx.MockRouter:
+End = httpx.Response | Exception
+
+
+def but(**ends: End | Callable[..., Any]) -> respx.MockRouter:
     """All is well but for the sections that end otherwise."""
     router = healthy()
     for name, end in ends.items():
-        route = router[name]
-        if isinstance(end, Exception):
-            route.mock(side_effect=end)
-        else:
-            route.mock(return_value=end)
+        now_on(router, name, end)
     return router
+
+
+def now_on(
+    router: respx.MockRouter, name: str, end: End | Callable[..., Any] | Iterator[End]
+) -> None:
+    """From now on, the section ends so."""
+    if isinstance(end, httpx.Response):
+        router[name].mock(return_value=end)
+    else:
+        router[name].mock(side_effect=end)
+
+
+class Hanging:
+    """Never answers, and remembers who asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx.Request] = []
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 class Running(httpx.AsyncClient):

@@ -1,9 +1,11 @@
 """What a cache may do with an answer."""
 
+import asyncio
+
 import httpx
 import pytest
 
-from tests.api.serving import BROKEN, POST, TODO, USER, Running, but, serving
+from tests.api.serving import BROKEN, POST, TODO, USER, Running, but, each, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -13,21 +15,35 @@ def fresh(control: str | None, json: object) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("user", "posts", "todos", "control"),
+    ("user", "posts", "todos", "seconds"),
     [
-        ("max-age=60", "max-age=30", "max-age=90", "private, max-age=30"),
-        ("max-age=60", "s-maxage=10, max-age=99", "max-age=90", "private, max-age=10"),
-        ("max-age=60", "no-cache", "max-age=90", "private, no-cache"),
-        ("max-age=60", "max-age=0", "max-age=90", "private, no-cache"),
-        ("max-age=60", None, "max-age=90", "private, no-cache"),
+        ("max-age=60", "max-age=30", "max-age=90", 30),
+        ("max-age=60", "s-maxage=10, max-age=99", "max-age=90", 10),
+        ("max-age=60", "no-cache", "max-age=90", 0),
+        ("max-age=60", "max-age=0", "max-age=90", 0),
+        ("max-age=60", "no-store, max-age=60", "max-age=90", 0),
+        ("max-age=60", None, "max-age=90", 0),
     ],
 )
 async def test_a_complete_answer_is_as_fresh_as_its_least_fresh_section(
-    user: str, posts: str | None, todos: str, control: str
+    user: str, posts: str | None, todos: str, seconds: int
 ) -> None:
     upstream = but(user=fresh(user, USER), posts=fresh(posts, [POST]), todos=fresh(todos, [TODO]))
     async with serving(upstream) as service:
-        assert (await service.overview()).headers["cache-control"] == control
+        control = (await service.overview()).headers["cache-control"]
+    if seconds == 0:
+        assert control == "private, no-cache"
+    else:  # the time that the upstream took by the clock on the wall is gone
+        assert seconds - 5 < int(control.removeprefix("private, max-age=")) <= seconds
+
+
+async def test_an_answer_from_the_cache_is_fresh_for_as_long_as_is_left() -> None:
+    told = []
+    async with serving(but(), upstreams=each(ttl=60)) as service:
+        for pause in (0, 15, 44, 0.5):
+            await asyncio.sleep(pause)
+            told.append((await service.overview()).headers["cache-control"])
+    assert told == [*(f"private, max-age={left}" for left in (60, 45, 1)), "private, no-cache"]
 
 
 async def test_our_own_ttl_counts_where_the_upstream_says_nothing() -> None:

@@ -7,22 +7,10 @@ import pytest
 
 from app.api.problems import OverviewFailed
 from app.views.overview import Overview
-from tests.api.serving import TODO, Running, healthy, serving, told
+from tests.api.serving import TODO, Hanging, Running, healthy, serving, told
 from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
-
-
-class Hanging:
-    """Never answers, and remembers who asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[httpx.Request] = []
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        await asyncio.Event().wait()
-        raise AssertionError
 
 
 async def seconds_of(service: Running, **headers: str) -> float:
@@ -51,23 +39,40 @@ async def test_the_answer_is_out_by_its_deadline(milliseconds: str | None, secon
 async def test_an_attempt_has_less_time_than_the_whole() -> None:
     upstream = healthy()
     upstream["posts"].mock(side_effect=Hanging())
-    async with serving(upstream, upstreams={"posts": {"attempt_timeout": 0.5}}) as service:
+    alone = {"posts": {"attempt_timeout": 0.5, "retries": 0}}
+    async with serving(upstream, upstreams=alone) as service:
         assert await seconds_of(service) == pytest.approx(0.5)
         body = told(await service.overview(), Overview)
     assert body["posts"]["error"]["detail"] == "posts: no answer within 0.5 s"
     assert body["user"]["status"] == body["todos"]["status"] == "ok"
 
 
+async def test_what_is_tried_again_ends_with_the_deadline_all_the_same() -> None:
+    upstream, posts = healthy(), Hanging()
+    upstream["posts"].mock(side_effect=posts)
+    async with serving(upstream, upstreams={"posts": {"attempt_timeout": 0.8}}) as service:
+        assert await seconds_of(service) == pytest.approx(2.0)
+        body = told(await service.overview(), Overview)
+    assert body["posts"]["error"]["detail"] == "posts: no answer within 0.8 s, 3 attempts"
+    left = [int(one.headers["x-request-timeout-ms"]) for one in posts.asked[:3]]
+    assert left[0] == pytest.approx(2000, abs=1)
+    assert left[1] == pytest.approx(1200 - 12, abs=14)  # 0.8 s and a wait of up to 25 ms later
+    assert left[2] == pytest.approx(400 - 37, abs=39)
+
+
 async def test_what_finds_no_capacity_until_the_deadline_is_overloaded() -> None:
     upstream, todos = healthy(), Hanging()
     upstream["todos"].mock(side_effect=todos)
     scarce = {"todos": {"attempt_timeout": 60, "concurrency": 1}}
-    async with serving(upstream, upstreams=scarce) as service:
+    # In two languages, or both would share one attempt.
+    async with serving(upstream, upstreams=scarce, forward_headers=("accept-language",)) as service:
         patient = asyncio.ensure_future(
             service.overview("?include=todos", X_Request_Timeout_Ms="9000")
         )
         await asyncio.sleep(0.1)
-        response = await service.overview("?include=todos", X_Request_Timeout_Ms="1000")
+        response = await service.overview(
+            "?include=todos", X_Request_Timeout_Ms="1000", Accept_Language="nn"
+        )
         assert now() == pytest.approx(1.1, abs=0.05)
         assert response.status_code == 503
         error = told(response, OverviewFailed)["sections"]["todos"]["error"]
@@ -80,7 +85,7 @@ async def test_what_finds_no_capacity_until_the_deadline_is_overloaded() -> None
 async def test_sections_that_wait_behind_another_until_the_deadline_are_overloaded() -> None:
     upstream = healthy()
     upstream["user"].mock(side_effect=Hanging())
-    patient = {"users": {"attempt_timeout": 60}}
+    patient = {"users": {"attempt_timeout": 60, "retries": 0}}
     async with serving(upstream, fan_out=1, upstreams=patient) as service:
         response = await service.overview()
     assert response.status_code == 504
@@ -107,10 +112,11 @@ async def test_one_request_has_no_more_than_its_fan_out_in_flight() -> None:
 
     upstream["posts"].mock(side_effect=counting)
     upstream["todos"].mock(side_effect=counting)
-    async with serving(upstream, fan_out=1) as service:
+    async with serving(upstream, fan_out=1, forward_headers=("accept-language",)) as service:
         assert (await service.overview("?include=posts,todos")).status_code == 200
         assert most == 1
         assert now() == pytest.approx(0.2)
-        await asyncio.gather(*(service.overview("?include=todos") for _ in range(5)))
+        asking = (service.overview("?include=todos", Accept_Language=one) for one in "abcde")
+        await asyncio.gather(*asking)
         assert most == 5
-        assert all(one.in_flight == 0 for one in service.service.bulkheads.values())
+        assert all(one.bulkhead.in_flight == 0 for one in service.service.upstreams.values())

@@ -113,7 +113,7 @@ async def test_a_client_that_left_gets_nothing_and_one_line_of_the_log(
     async with serving(upstream) as service:
         await service.app(a_scope(PATH), Client(0.5).receive, send)
         assert now() == 0.5
-        assert all(one.in_flight == 0 for one in service.service.bulkheads.values())
+        assert all(one.bulkhead.in_flight == 0 for one in service.service.upstreams.values())
     assert (sent, in_flight) == ([], 0)
     (line,) = logged(capsys.readouterr().out)
     assert (line["event"], line["status"], line["path"]) == ("request", 499, PATH)

@@ -1,9 +1,12 @@
+import asyncio
+from typing import Any
+
 import pytest
 import respx
 
 from app.api.health import Alive, Readiness
 from app.api.problems import Problem
-from tests.api.serving import Running, healthy, serving, told
+from tests.api.serving import BROKEN, Hanging, Running, but, each, healthy, serving, told
 
 pytestmark = pytest.mark.anyio
 
@@ -25,15 +28,70 @@ async def test_a_service_that_has_started_is_ready(service: Running) -> None:
     assert response.headers["cache-control"] == "no-store"
 
 
+AT_REST: dict[str, Any] = {
+    "permits": {"in_use": 0, "limit": 64, "ceiling": 64, "queued": 0},
+    "latency_ms": {"p50": None, "p95": None},
+    "budget": 10.0,
+    "mirrors": [{"breaker": "closed", "retry_after": None}],
+}
+
+
 @pytest.mark.parametrize("query", ["?verbose", "?verbose=", "?verbose=true"])
 async def test_verbose_lists_every_upstream(query: str) -> None:
-    async with serving(healthy(), upstreams={"posts": {"concurrency": 3}}) as service:
-        body = told(await service.get(f"/readyz{query}"), Readiness)
-    assert body["upstreams"] == {
-        "users": {"in_flight": 0, "concurrency": 64},
-        "posts": {"in_flight": 0, "concurrency": 3},
-        "todos": {"in_flight": 0, "concurrency": 64},
+    mirrors = {"urls": "http://a.test,http://b.test", "concurrency": 3}
+    async with serving(healthy(), upstreams={"posts": mirrors}) as service:
+        response = await service.get(f"/readyz{query}")
+    assert told(response, Readiness)["upstreams"] == {
+        "users": AT_REST,
+        "posts": AT_REST
+        | {
+            "permits": {"in_use": 0, "limit": 3, "ceiling": 3, "queued": 0},
+            "mirrors": AT_REST["mirrors"] * 2,
+        },
+        "todos": AT_REST,
     }
+    assert "test" not in response.text  # what an upstream is called is nobody's business
+
+
+async def health(service: Running, upstream: str) -> Any:
+    return told(await service.get("/readyz?verbose"), Readiness)["upstreams"][upstream]
+
+
+async def test_verbose_shows_who_is_served_and_who_waits() -> None:
+    upstream = but(posts=Hanging())
+    scarce = {"posts": {"concurrency": 1, "attempt_timeout": 5}}
+    async with serving(upstream, upstreams=scarce, forward_headers=("accept-language",)) as service:
+        asking = [
+            asyncio.ensure_future(service.overview("?include=posts", Accept_Language=language))
+            for language in ("en", "nb", "nn")
+        ]
+        await asyncio.sleep(0.1)
+        assert (await health(service, "posts"))["permits"] == {
+            "in_use": 1,
+            "limit": 1,
+            "ceiling": 1,
+            "queued": 2,
+        }
+        await asyncio.gather(*asking)
+        assert (await health(service, "posts"))["permits"]["in_use"] == 0
+
+
+async def test_verbose_shows_what_was_learnt_of_an_upstream() -> None:
+    async with serving(but(posts=BROKEN), upstreams=each(retries=1)) as service:
+        for _ in range(19):
+            await service.overview("?include=todos,posts")
+        assert (await health(service, "todos"))["latency_ms"] == {"p50": None, "p95": None}
+        await service.overview("?include=todos,posts")
+        todos, posts = await health(service, "todos"), await health(service, "posts")
+        assert 0 < todos["latency_ms"]["p50"] <= todos["latency_ms"]["p95"] < 1000
+        assert posts["budget"] < todos["budget"] == 10.0
+        assert todos["mirrors"] == [{"breaker": "closed", "retry_after": None}]
+        (mirror,) = posts["mirrors"]
+        assert mirror["breaker"] == "open"
+        assert 0 < mirror["retry_after"] <= 1
+        await asyncio.sleep(1)
+        (mirror,) = (await health(service, "posts"))["mirrors"]
+        assert mirror == {"breaker": "half_open", "retry_after": 0.0}
 
 
 async def test_a_draining_service_is_alive_and_wants_no_traffic(service: Running) -> None:

@@ -89,11 +89,11 @@ async def test_every_parameter_can_be_wrong_and_that_is_documented(
 @pytest.mark.parametrize(
     ("status", "examples"),
     [
-        ("200", {"complete", "one_section_failed", "included_only"}),
+        ("200", {"complete", "one_section_failed", "included_only", "stale"}),
         ("404", {"no_such_user"}),
         ("422", {"unknown_section"}),
         ("502", {"required_failed"}),
-        ("503", {"overloaded"}),
+        ("503", {"overloaded", "circuit_open"}),
         ("504", {"all_late"}),
     ],
 )
@@ -116,7 +116,7 @@ async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -
             assert parsed.model_dump(mode="json", exclude_unset=True) == value, (path, name)
             assert value.get("status", 200) == int(status)
             seen += 1
-    assert seen == 8
+    assert seen == 10
 
 
 @pytest.mark.parametrize("name", ["user", "posts", "todos"])
@@ -148,7 +148,10 @@ def parameters(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]) -> None:
     found = parameters(document)
-    assert set(found) == {"user_id", "include", "require", "x-request-timeout-ms"}
+    assert set(found) == {
+        *("user_id", "include", "require"),
+        *("x-request-timeout-ms", "cache-control"),
+    }
     assert found["user_id"]["schema"]["minimum"] == 1
     assert found["user_id"]["schema"]["maximum"] == 2**53 - 1
     assert all(one["description"] for one in found.values())

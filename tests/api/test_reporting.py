@@ -10,7 +10,7 @@ from tests.api.serving import BROKEN, POST, Running, but, demonstrating, healthy
 
 pytestmark = pytest.mark.anyio
 
-DURATION = re.compile(r"(\w+);dur=(\d+\.\d)")
+DURATION = re.compile(r"(\w+);dur=(\d+\.\d)(?:;desc=\"[a-z ]+\")?")
 
 
 def durations(response: httpx.Response) -> dict[str, float]:

@@ -16,7 +16,9 @@ from tests.api.serving import (
     GARBAGE,
     LATE,
     NAMES,
+    ONCE,
     POST,
+    End,
     but,
     healthy,
     serving,
@@ -25,8 +27,6 @@ from tests.api.serving import (
 from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
-
-End = httpx.Response | Exception
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ End = httpx.Response | Exception
 async def test_one_failed_section_is_told_and_the_others_are_there(
     end: End, reason: str, status: int
 ) -> None:
-    async with serving(but(posts=end)) as service:
+    async with serving(but(posts=end), upstreams=ONCE) as service:
         response = await service.overview()
     body = told(response, Overview)
     assert (response.status_code, body["complete"]) == (200, False)
@@ -125,7 +125,7 @@ async def test_a_required_failure_ends_its_siblings_at_once_and_shows_what_was_t
 
     upstream["todos"].mock(side_effect=slow)
     upstream["posts"].mock(side_effect=failing)
-    async with serving(upstream) as service:
+    async with serving(upstream, upstreams=ONCE) as service:
         began = now()
         response = await service.overview("?require=posts")
         assert now() - began == pytest.approx(0.1)

@@ -1,28 +1,52 @@
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import Overloaded, Unreachable
-from app.resilience.call import Answer, Call, Context
+from app.resilience.call import Answer, Call, Context, Fetch
+from app.resilience.events import Event, Shed
+from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
-from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
+from tests.clock import VirtualLoop
+from tests.fakes import (
+    FakeUpstream,
+    a_call,
+    a_context,
+    an_answer,
+    ending,
+    leaving_nothing,
+    now,
+    on_virtual_time,
+)
 
 pytestmark = pytest.mark.anyio
 
 
+def limited(bulkhead: Bulkhead, upstream: Fetch) -> Fetch:
+    return limit(bulkhead, lambda _: None)(upstream)
+
+
+def that_takes(seconds: float) -> Latency:
+    latency = Latency()
+    for _ in range(20):
+        latency.add(seconds)
+    return latency
+
+
 async def test_one_upstream_never_has_more_than_its_capacity_in_flight() -> None:
     upstream, bulkhead = FakeUpstream(seconds=1), Bulkhead(3)
-    await asyncio.gather(*(limit(bulkhead)(upstream)(a_call()) for _ in range(20)))
+    await asyncio.gather(*(limited(bulkhead, upstream)(a_call()) for _ in range(20)))
     assert upstream.most == 3
     assert now() == 7.0  # 20 attempts, three at a time: nobody waits without need
 
 
 async def test_one_request_never_has_more_than_its_fan_out_in_flight() -> None:
     upstream, context = FakeUpstream(seconds=1), a_context(fan_out=2)
-    layers = [limit(Bulkhead(64))(upstream) for _ in range(3)]
+    layers = [limited(Bulkhead(64), upstream) for _ in range(3)]
     await asyncio.gather(*(fetch(a_call(context)) for fetch in layers * 2))
     assert upstream.most == 2
     assert now() == 3.0
@@ -30,7 +54,7 @@ async def test_one_request_never_has_more_than_its_fan_out_in_flight() -> None:
 
 async def test_a_request_that_waits_for_its_fan_out_holds_no_permit_of_the_upstream() -> None:
     upstream, bulkhead, greedy = FakeUpstream(seconds=1), Bulkhead(2), a_context(fan_out=1)
-    fetch = limit(bulkhead)(upstream)
+    fetch = limited(bulkhead, upstream)
     waiting = [asyncio.ensure_future(fetch(a_call(greedy))) for _ in range(5)]
     await asyncio.sleep(0)
     await fetch(a_call())
@@ -40,7 +64,7 @@ async def test_a_request_that_waits_for_its_fan_out_holds_no_permit_of_the_upstr
 
 async def test_permits_are_given_in_the_order_of_asking() -> None:
     order: list[int] = []
-    fetch = limit(Bulkhead(1))(FakeUpstream(seconds=1))
+    fetch = limited(Bulkhead(1), FakeUpstream(seconds=1))
 
     async def ask(number: int) -> None:
         await fetch(a_call())
@@ -50,21 +74,23 @@ async def test_permits_are_given_in_the_order_of_asking() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-async def test_the_bulkhead_tells_how_many_are_in_flight() -> None:
+async def test_the_bulkhead_tells_how_many_are_in_flight_and_how_many_wait() -> None:
     bulkhead = Bulkhead(3)
-    fetch = limit(bulkhead)(FakeUpstream(seconds=1))
+    fetch = limited(bulkhead, FakeUpstream(seconds=1))
+    assert bulkhead.free
     tasks = [asyncio.ensure_future(fetch(a_call())) for _ in range(5)]
     await asyncio.sleep(0.5)
-    assert (bulkhead.in_flight, bulkhead.capacity) == (3, 3)
+    assert (bulkhead.in_flight, bulkhead.queued, bulkhead.limit.permits) == (3, 2, 3)
+    assert not bulkhead.free
     await asyncio.gather(*tasks)
-    assert bulkhead.in_flight == 0
+    assert (bulkhead.in_flight, bulkhead.queued, bulkhead.free) == (0, 0, True)
 
 
 @pytest.mark.parametrize("error", [Unreachable("broken"), ZeroDivisionError()])
 async def test_permits_come_back_when_the_attempt_goes_wrong(error: Exception) -> None:
     bulkhead, context = Bulkhead(1), a_context(fan_out=1)
-    assert await ending(limit(bulkhead)(FakeUpstream(1, error))(a_call(context))) is error
-    await limit(bulkhead)(FakeUpstream())(a_call(context))
+    assert await ending(limited(bulkhead, FakeUpstream(1, error))(a_call(context))) is error
+    await limited(bulkhead, FakeUpstream())(a_call(context))
     assert now() == 1.0
 
 
@@ -75,7 +101,7 @@ async def test_who_has_no_permit_at_the_deadline_is_overloaded(capacity: int, fa
         Bulkhead(capacity),
         a_context(2, fan_out),
     )
-    fetch = limit(bulkhead)(upstream)
+    fetch = limited(bulkhead, upstream)
     holder = asyncio.ensure_future(fetch(a_call(context)))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded, match="no free capacity before the deadline"):
@@ -90,37 +116,219 @@ async def test_who_has_no_permit_at_the_deadline_is_overloaded(capacity: int, fa
 async def test_a_permit_that_is_free_is_taken_without_a_look_at_the_clock() -> None:
     await asyncio.sleep(5)
     upstream = FakeUpstream(seconds=1)
-    await limit(Bulkhead(1))(upstream)(a_call(a_context(deadline=2.0)))
+    await limited(Bulkhead(1), upstream)(a_call(a_context(deadline=2.0)))
     assert upstream.began == [5.0]
 
 
-Schedule = Sequence[tuple[float, float]]
+async def waiting(bulkhead: Bulkhead, *deadlines: float) -> list[asyncio.Task[None]]:
+    """In the queue of `bulkhead`, in this order."""
+    tasks = [asyncio.create_task(bulkhead.wait(deadline)) for deadline in deadlines]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def taken(permits: int, latency: Latency | None = None) -> Bulkhead:
+    """A bulkhead all of whose permits are taken."""
+    bulkhead = Bulkhead(permits, latency)
+    for _ in range(permits):
+        bulkhead.take()
+    return bulkhead
+
+
+@pytest.mark.parametrize(
+    ("permits", "queued", "wait"), [(1, 0, 0.5), (2, 0, 0.25), (2, 3, 1.0), (64, 0, 0.008)]
+)
+async def test_who_cannot_have_an_answer_in_time_is_turned_away_on_arrival(
+    permits: int, queued: int, wait: float
+) -> None:
+    bulkhead, told = taken(permits, that_takes(0.5)), list[Event]()
+    queue = await waiting(bulkhead, *[60.0] * queued)
+    assert round(bulkhead.expected_wait(), 3) == wait
+    hasty, patient = a_call(a_context(wait + 0.49)), a_call(a_context(wait + 0.51))
+    fetch = limit(bulkhead, told.append)(FakeUpstream())
+    with pytest.raises(Overloaded, match="no free capacity before the deadline") as turned_away:
+        await fetch(hasty)
+    assert (now(), turned_away.value.retry_after) == (0.0, wait)
+    assert told == [Shed(hasty, wait)]
+    assert not hasty.context.fan_out.locked()
+    asking = asyncio.ensure_future(fetch(patient))
+    await asyncio.sleep(0)
+    assert bulkhead.queued == queued + 1
+    for _ in range(queued + 1):
+        bulkhead.give_back()
+    await asyncio.gather(asking, *queue)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("latency", [Latency(), that_takes(0.5)])
+async def test_nobody_is_turned_away_from_a_permit_that_is_free_or_for_what_is_not_known(
+    latency: Latency,
+) -> None:
+    bulkhead = Bulkhead(1, latency)
+    assert bulkhead.expected_wait() == 0.0
+    assert not bulkhead.hopeless(now(), deadline=0.1)
+    await bulkhead.wait(deadline=0.1)
+    assert bulkhead.hopeless(now(), deadline=0.1) is (latency.p50 is not None)
+
+
+async def test_a_permit_that_is_noticed_only_after_the_deadline_is_passed_on() -> None:
+    bulkhead, upstream, call = taken(1), FakeUpstream(), a_call(a_context(2.0, fan_out=1))
+    asking = asyncio.ensure_future(ending(limited(bulkhead, upstream)(call)))
+    await asyncio.sleep(1.9)
+    bulkhead.give_back()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop._jump.now += 0.2  # busy
+    assert isinstance(await asking, Overloaded)
+    assert (bulkhead.free, call.context.fan_out.locked(), upstream.began) == (True, False, [])
+
+
+async def test_a_queue_has_an_end() -> None:
+    bulkhead = taken(1)
+    queue = await waiting(bulkhead, *[60.0] * 1001)
+    assert (bulkhead.queued, queue[-1].done()) == (1000, True)
+    assert isinstance(queue[-1].exception(), Overloaded)
+    for _ in range(1001):
+        bulkhead.give_back()
+    await asyncio.gather(*queue[:-1])
+    assert bulkhead.in_flight == 0
+
+
+async def test_a_permit_is_not_wasted_on_who_has_no_time_left_to_use_it() -> None:
+    bulkhead, upstream, told = taken(1, that_takes(0.5)), FakeUpstream(), list[Event]()
+    fetch = limit(bulkhead, told.append)(upstream)
+    calls = [a_call(a_context(deadline)) for deadline in (1.4, 60.0, 2.4, 60.0)]
+    ends = [asyncio.ensure_future(ending(fetch(call))) for call in calls]
+    await asyncio.sleep(1)
+    bulkhead.give_back()
+    await asyncio.sleep(0)
+    assert [type(await end) for end in ends] == [Overloaded, Answer, Answer, Answer]
+    assert now() == 1.0  # not at the deadline
+    assert upstream.began == [1.0, 1.0, 1.0]
+    assert [event.call for event in told if isinstance(event, Shed)] == [calls[0]]
+    assert not calls[0].context.fan_out.locked()
+    assert (bulkhead.in_flight, bulkhead.free) == (0, True)
+
+
+async def test_when_nobody_in_the_queue_has_time_left_the_permit_is_free() -> None:
+    bulkhead = taken(1, that_takes(0.5))
+    queue = await waiting(bulkhead, 1.4, 1.6)
+    await asyncio.sleep(1.2)
+    bulkhead.give_back()
+    assert [type(await ending(task)) for task in queue] == [Overloaded, Overloaded]
+    assert bulkhead.free
+
+
+@pytest.mark.parametrize("deadline", [60.0, 1.4])
+@pytest.mark.parametrize("first", ["the turn", "the leaving"])
+async def test_who_leaves_when_the_turn_comes_passes_it_on(deadline: float, first: str) -> None:
+    bulkhead = taken(1, that_takes(0.5))
+    async with leaving_nothing():
+        leaver, following = await waiting(bulkhead, deadline, 60.0)
+        await asyncio.sleep(1)
+        if first == "the leaving":
+            leaver.cancel()
+        bulkhead.give_back()
+        leaver.cancel()
+        assert isinstance(await ending(leaver), asyncio.CancelledError)
+        await following
+        assert bulkhead.in_flight == 1
+
+
+async def test_who_leaves_the_queue_is_not_waited_for() -> None:
+    bulkhead = taken(1)
+    leaver, following = await waiting(bulkhead, 60.0, 60.0)
+    leaver.cancel()
+    await ending(leaver)
+    assert bulkhead.queued == 1
+    bulkhead.give_back()
+    await following
+
+
+async def test_the_queue_follows_the_limit_up_and_down() -> None:
+    bulkhead = taken(3)
+    queue = await waiting(bulkhead, *[60.0] * 4)
+    bulkhead.limit.permits = 1
+    for in_flight in (2, 1):
+        bulkhead.give_back()
+        assert (bulkhead.in_flight, bulkhead.queued) == (in_flight, 4)
+    bulkhead.limit.permits = 3
+    bulkhead.give_back()
+    assert (bulkhead.in_flight, bulkhead.queued) == (3, 1)
+    bulkhead.give_back()
+    await asyncio.gather(*queue)
+
+
+@pytest.mark.parametrize("end", [None, Unreachable("broken"), ZeroDivisionError()])
+async def test_the_limit_learns_from_every_attempt_however_it_ends(end: Exception | None) -> None:
+    bulkhead = Bulkhead(6, attempt_timeout=0.8)
+    for _ in range(5):
+        bulkhead.take()
+    for seconds, permits in ((0.399, 6), (0.401, 4)):
+        await ending(limited(bulkhead, FakeUpstream(seconds, end))(a_call()))
+        assert bulkhead.limit.permits == permits
+
+
+Schedule = Sequence[tuple[float, float, float]]
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), max_size=20),
+    st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5), st.floats(0, 8)), max_size=20),
     st.integers(1, 3),
     st.integers(1, 3),
+    st.sampled_from([None, 0.5, 2.0]),
 )
-def test_however_calls_are_cancelled_every_permit_comes_back(
-    schedule: Schedule, capacity: int, fan_out: int
+def test_however_calls_are_cancelled_or_run_out_of_time_every_permit_comes_back(
+    schedule: Schedule, capacity: int, fan_out: int, usual: float | None
 ) -> None:
     async def main() -> None:
-        upstream, bulkhead, context = FakeUpstream(1), Bulkhead(capacity), a_context(60, fan_out)
-        fetch = limit(bulkhead)(upstream)
+        upstream, context = FakeUpstream(1), a_context(60, fan_out)
+        bulkhead = Bulkhead(capacity, None if usual is None else that_takes(usual))
+        fetch = limited(bulkhead, upstream)
 
-        async def leave(start: float, patience: float) -> None:
+        async def leave(start: float, patience: float, time: float) -> None:
             await asyncio.sleep(start)
-            task = asyncio.ensure_future(fetch(a_call(context)))
+            call = a_call(replace(context, deadline=start + time))
+            task = asyncio.ensure_future(fetch(call))
             await asyncio.wait([task], timeout=patience)
             task.cancel()
-            await ending(task)
+            end = await ending(task)
+            assert isinstance(end, Answer | Overloaded | asyncio.CancelledError)
+            assert not isinstance(end, Overloaded) or now() <= start + time + 1e-6
 
-        await asyncio.gather(*(leave(*times) for times in schedule))
+        async with leaving_nothing():
+            await asyncio.gather(*(leave(*times) for times in schedule))
         assert upstream.most <= min(capacity, fan_out)
-        assert bulkhead.in_flight == 0
-        await _all_meet_inside(bulkhead, a_context(fan_out=capacity), capacity)
-        await _all_meet_inside(Bulkhead(fan_out), context, fan_out)
+        assert (bulkhead.in_flight, bulkhead.queued) == (0, 0)
+        await _all_meet_inside(bulkhead, a_context(100, capacity), capacity)
+        await _all_meet_inside(Bulkhead(fan_out), replace(context, deadline=100), fan_out)
+
+    on_virtual_time(main)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60)), max_size=20), st.integers(1, 3))
+def test_permits_are_given_in_the_order_of_asking_whoever_drops_out(
+    callers: Sequence[tuple[int, int]], capacity: int
+) -> None:
+    async def main() -> None:
+        began: list[int] = []
+        bulkhead = Bulkhead(capacity, that_takes(0.5))
+
+        async def note(call: Call) -> Answer:
+            began.append(int(call.context.request_id))
+            await asyncio.sleep(0.9)
+            return an_answer()
+
+        async def ask(number: int, pause: int, seconds: int) -> None:
+            context = replace(a_context(pause + seconds / 4), request_id=str(number))
+            await ending(limited(bulkhead, note)(a_call(context)))
+
+        asking: list[asyncio.Task[None]] = []
+        for number, (pause, seconds) in enumerate(sorted(callers)):
+            await asyncio.sleep(pause - now())
+            asking.append(asyncio.create_task(ask(number, pause, seconds)))
+        await asyncio.gather(*asking)
+        assert began == sorted(began)
 
     on_virtual_time(main)
 
@@ -134,4 +342,4 @@ async def _all_meet_inside(bulkhead: Bulkhead, context: Context, number: int) ->
         return an_answer()
 
     async with asyncio.timeout(1):
-        await asyncio.gather(*(limit(bulkhead)(meet)(a_call(context)) for _ in range(number)))
+        await asyncio.gather(*(limited(bulkhead, meet)(a_call(context)) for _ in range(number)))

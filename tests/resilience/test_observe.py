@@ -2,59 +2,122 @@ import asyncio
 
 import pytest
 
-from app.errors import Unreachable
-from app.resilience.events import AttemptEnded
+from app.errors import (
+    Failure,
+    InvalidPayload,
+    NotFound,
+    Overloaded,
+    Timeout,
+    Unreachable,
+    UpstreamStatus,
+)
+from app.resilience.call import Call, Fetch
+from app.resilience.events import AttemptCancelled, AttemptEnded, Event
+from app.resilience.latency import Latency
 from app.resilience.observe import observe
 from tests.fakes import FakeUpstream, a_call, ending
 
 pytestmark = pytest.mark.anyio
 
+MIRROR = 3
+
 
 @pytest.fixture
-def told() -> list[AttemptEnded]:
+def told() -> list[Event]:
     return []
 
 
-async def test_an_attempt_that_went_well_is_told_once(told: list[AttemptEnded]) -> None:
+def observed(told: list[Event], fetch: Fetch, latency: Latency | None = None) -> Fetch:
+    return observe(latency or Latency(), told.append, mirror=MIRROR)(fetch)
+
+
+async def given_up(fetch: Fetch, call: Call) -> bool:
+    """Cancel the call under way; whether it ended so."""
+    task = asyncio.ensure_future(fetch(call))
+    await asyncio.sleep(1)
+    task.cancel()
+    await ending(task)
+    return task.cancelled()
+
+
+@pytest.mark.parametrize("failure", [None, Unreachable("broken"), Timeout("late"), NotFound("")])
+async def test_an_attempt_is_told_once_however_it_ends(
+    told: list[Event], failure: Failure | None
+) -> None:
     call = a_call()
-    await observe(told.append)(FakeUpstream())(call)
-    assert [(one.call, one.failure) for one in told] == [(call, None)]
-    assert told[0].seconds >= 0
+    end = await ending(observed(told, FakeUpstream(0, failure))(call))
+    assert failure is None or end is failure
+    (one,) = told
+    assert isinstance(one, AttemptEnded)
+    assert (one.call, one.mirror, one.failure) == (call, MIRROR, failure)
+    assert one.seconds >= 0
 
 
-async def test_an_attempt_that_failed_is_told_once_and_fails(told: list[AttemptEnded]) -> None:
-    call, failure = a_call(), Unreachable("broken")
-    assert await ending(observe(told.append)(FakeUpstream(0, failure))(call)) is failure
-    assert [(one.call, one.failure) for one in told] == [(call, failure)]
-
-
-async def test_every_attempt_counts_on_its_own_call(told: list[AttemptEnded]) -> None:
+async def test_every_attempt_counts_on_its_own_call(told: list[Event]) -> None:
     one, other = a_call(), a_call()
-    fetch = observe(told.append)(FakeUpstream())
+    fetch = observed(told, FakeUpstream())
     for call in (one, other, one):
         await fetch(call)
     assert (one.tally.attempts, other.tally.attempts) == (2, 1)
 
 
-async def test_an_attempt_counts_from_its_beginning(told: list[AttemptEnded]) -> None:
+async def test_an_attempt_counts_from_its_beginning(told: list[Event]) -> None:
     call = a_call()
-    task = asyncio.ensure_future(observe(told.append)(FakeUpstream(seconds=60))(call))
+    task = asyncio.ensure_future(observed(told, FakeUpstream(seconds=60))(call))
     await asyncio.sleep(1)
     assert (call.tally.attempts, told) == (1, [])
     task.cancel()
     await ending(task)
 
 
-async def test_a_cancelled_attempt_is_no_outcome(told: list[AttemptEnded]) -> None:
-    task = asyncio.ensure_future(observe(told.append)(FakeUpstream(seconds=60))(a_call()))
-    await asyncio.sleep(1)
-    task.cancel()
-    await ending(task)
-    assert task.cancelled()
-    assert told == []
+async def test_a_cancelled_attempt_is_told_as_such_and_stays_cancelled(told: list[Event]) -> None:
+    call = a_call()
+    assert await given_up(observed(told, FakeUpstream(seconds=60)), call)
+    (one,) = told
+    assert isinstance(one, AttemptCancelled)
+    assert (one.call, one.mirror) == (call, MIRROR)
 
 
-async def test_a_bug_is_no_outcome_of_an_attempt(told: list[AttemptEnded]) -> None:
+async def test_a_bug_is_no_outcome_of_an_attempt(told: list[Event]) -> None:
     bug = ZeroDivisionError()
-    assert await ending(observe(told.append)(FakeUpstream(0, bug))(a_call())) is bug
+    assert await ending(observed(told, FakeUpstream(0, bug))(a_call())) is bug
     assert told == []
+
+
+def all_took(seconds: float) -> Latency:
+    latency = Latency()
+    for _ in range(20):
+        latency.add(seconds)
+    assert latency.p95 == seconds
+    return latency
+
+
+@pytest.mark.parametrize(
+    ("failure", "counts"),
+    [
+        (None, True),
+        *((failure, True) for failure in (NotFound(""), UpstreamStatus(403), Timeout("late"))),
+        *((failure, False) for failure in (Unreachable(""), UpstreamStatus(500))),
+        *((failure, False) for failure in (InvalidPayload(""), Overloaded(""))),
+    ],
+)
+async def test_what_the_mirror_answered_tells_how_long_it_takes_and_what_broke_does_not(
+    told: list[Event], failure: Failure | None, counts: bool
+) -> None:
+    latency = all_took(0.0)
+    fetch = observed(told, FakeUpstream(0, failure), latency)
+    for _ in range(40):
+        await ending(fetch(a_call()))
+    assert (latency.p95 != 0) is counts
+
+
+@pytest.mark.parametrize(("usual", "counts"), [(0.0, True), (60.0, False)])
+async def test_what_was_given_up_counts_if_it_was_late_already(
+    told: list[Event], usual: float, counts: bool
+) -> None:
+    latency = all_took(usual)
+    fetch, late = observed(told, FakeUpstream(60), latency), Timeout("late")
+    for _ in range(20):
+        await given_up(fetch, a_call())
+        await ending(observed(told, FakeUpstream(0, late), latency)(a_call()))
+    assert ((latency.p50, latency.p95) != (usual, usual)) is counts

@@ -1,117 +1,426 @@
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import Overloaded, Timeout
-from app.resilience.call import Answer, Fetch
-from app.resilience.events import AttemptEnded
-from app.resilience.limit import Bulkhead
-from app.resilience.pipeline import pipeline
-from tests.fakes import FakeUpstream, a_call, a_context, ending, now, on_virtual_time
+from app.errors import (
+    CircuitOpen,
+    Failure,
+    InvalidPayload,
+    Overloaded,
+    Timeout,
+    Unreachable,
+    UpstreamStatus,
+)
+from app.resilience.cache import Store
+from app.resilience.call import Answer, Call, Fetch
+from app.resilience.events import (
+    AttemptEnded,
+    BreakerTurned,
+    Coalesced,
+    Event,
+    Hedging,
+    RefreshEnded,
+    Retrying,
+    ServedFromCache,
+    Shed,
+)
+from app.resilience.pipeline import Upstream, pipeline
+from app.settings import UpstreamSettings
+from tests.fakes import (
+    FakeUpstream,
+    a_call,
+    a_context,
+    a_question,
+    an_answer,
+    ending,
+    kept,
+    leaving_nothing,
+    now,
+    on_virtual_time,
+)
 
 pytestmark = pytest.mark.anyio
 
+BUSY = UpstreamStatus(503, retry_after=1.0)
+
+
+@dataclass
+class Scripted:
+    """A mirror that ends its calls as told, one after the other, and the last way from then on."""
+
+    ends: list[Answer | Exception]
+    seconds: float = 0.0
+    began: list[float] = field(default_factory=list)
+
+    async def __call__(self, _: Call) -> Answer:
+        self.began.append(now())
+        end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+        await asyncio.sleep(self.seconds)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
 
 @pytest.fixture
-def told() -> list[AttemptEnded]:
+def told() -> list[Event]:
     return []
 
 
-def a_pipeline(
-    send: Fetch,
-    told: list[AttemptEnded],
-    *,
-    attempt_timeout: float = 0.8,
-    bulkhead: Bulkhead | None = None,
-) -> Fetch:
+def a_pipeline(*mirrors: Fetch, told: list[Event] | None = None, **settings: Any) -> Upstream:
     return pipeline(
-        send,
-        attempt_timeout=attempt_timeout,
-        bulkhead=bulkhead or Bulkhead(64),
-        emit=told.append,
+        mirrors,
+        UpstreamSettings(**({"retries": 0} | settings)),
+        store=Store(),
+        patience=3.0,
+        emit=([] if told is None else told).append,
     )
 
 
-async def test_the_wait_for_a_permit_is_not_the_attempts_time(told: list[AttemptEnded]) -> None:
-    fetch = a_pipeline(FakeUpstream(seconds=0.7), told, bulkhead=Bulkhead(1))
-    await asyncio.gather(*(fetch(a_call()) for _ in range(3)))
+def about(number: int, deadline: float = 10.0) -> Call:
+    """Calls about different numbers share nothing."""
+    return Call(replace(a_question(), target=f"/posts/{number}"), a_context(deadline))
+
+
+def of_kind(kind: type[Event], told: Sequence[Event]) -> list[Any]:
+    return [event for event in told if isinstance(event, kind)]
+
+
+def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
+    breaker = upstream.breakers[mirror]
+    while (generation := breaker.admit(now())) is not None:
+        breaker.failed(generation, now())
+
+
+async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
+    mirror = Scripted([an_answer(keeping=kept(9.0))])
+    upstream = a_pipeline(mirror, told=told)
+    await upstream.fetch(a_call())
+    open_circuit(upstream)
+    upstream.bulkhead.take()
+    call, tasks = a_call(replace(a_context(), congestion=5.0)), asyncio.all_tasks()
+    assert upstream.fetch.look(call)
+    assert asyncio.all_tasks() == tasks
+    assert told[1:] == [ServedFromCache(call, stale=False)]
+    assert mirror.began == [0.0]
+
+
+async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list[Event]) -> None:
+    mirror = Scripted([an_answer(b"old", keeping=kept(1, 9)), an_answer(b"new")], seconds=1)
+    upstream = a_pipeline(mirror, told=told, attempt_timeout=2)
+    await upstream.fetch(a_call())
+    async with leaving_nothing():
+        upstream.fetch.look(a_call())
+        await asyncio.sleep(0.5)
+        answer = await upstream.fetch(a_call(replace(a_context(), no_cache=True)))
+        await asyncio.sleep(0.1)
+    assert answer.data.json == b"new"
+    assert (mirror.began, now()) == ([0.0, 1.0], 2.1)
+    assert len(of_kind(Coalesced, told)) == len(of_kind(RefreshEnded, told)) == 1
+    assert upstream.budget.left == 10
+
+
+async def test_a_refresh_gets_no_more_time_than_patience(told: list[Event]) -> None:
+    mirror = Scripted([an_answer(keeping=kept(0, 99)), Unreachable("x")])
+    upstream = a_pipeline(mirror, told=told, attempt_timeout=60)
+    await upstream.fetch(a_call())
+    mirror.seconds = 60
+    async with leaving_nothing():
+        upstream.fetch.look(a_call())
+        await asyncio.sleep(3.01)
+    (ended,) = of_kind(RefreshEnded, told)
+    assert isinstance(ended.failure, Timeout)
+
+
+async def test_passengers_share_the_attempts_and_their_price(told: list[Event]) -> None:
+    mirror = Scripted([BUSY, BUSY, an_answer()])
+    upstream = a_pipeline(mirror, told=told, retries=2)
+    calls = [a_call() for _ in range(5)]
+    async with leaving_nothing():
+        answers = await asyncio.gather(*map(upstream.fetch, calls))
+    assert all(answer is answers[0] for answer in answers)
+    assert mirror.began == [0.0, 1.0, 2.0]
+    assert upstream.budget.left == 8
+    assert len(of_kind(Retrying, told)) == 2
+    assert [(call.tally.attempts, call.tally.retries) for call in calls] == [(3, 2)] * 5
+
+
+async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
+    told: list[Event],
+) -> None:
+    mirror = Scripted([BUSY, an_answer()])
+    upstream = a_pipeline(mirror, told=told, retries=2)
+    for _ in range(3):
+        upstream.budget.spend()
+    flight = asyncio.ensure_future(upstream.fetch(a_call()))
+    await asyncio.sleep(0.5)
+    congested = replace(a_context(), congestion=1.5)
+    alone = a_call(congested, upstream="users")
+    with pytest.raises(Overloaded, match="waiting") as turned_away:
+        await upstream.fetch(alone)
+    assert (now(), turned_away.value.retry_after) == (0.5, 1.5)
+    assert of_kind(Shed, told) == [Shed(alone, 1.5)]
+    assert alone.tally.attempts == 0
+    assert await upstream.fetch(a_call(congested)) is await flight
+    assert upstream.budget.left == pytest.approx(6.2)  # it has not even earned
+    assert len(mirror.began) == 2
+
+
+async def test_a_retry_goes_to_another_mirror() -> None:
+    mirrors = Scripted([Unreachable("broken")]), Scripted([an_answer()])
+    upstream, call = a_pipeline(*mirrors, retries=1), a_call()
+    await upstream.fetch(call)
+    assert [len(mirror.began) for mirror in mirrors] == [1, 1]
+    assert (call.tally.attempts, call.tally.retries, call.tally.mirror) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(("mirrors", "attempts"), [(1, 1), (2, 2)])
+async def test_garbage_is_asked_for_again_only_elsewhere(mirrors: int, attempts: int) -> None:
+    all_mirrors = [Scripted([InvalidPayload("garbage")]) for _ in range(mirrors)]
+    upstream, call = a_pipeline(*all_mirrors, retries=1), a_call()
+    await ending(upstream.fetch(call))
+    assert call.tally.attempts == attempts
+
+
+async def test_one_turn_of_the_mirrors_is_one_try(told: list[Event]) -> None:
+    mirrors = [Scripted([BUSY]) for _ in range(2)]
+    upstream, call = a_pipeline(*mirrors, told=told, retries=1, hedge=5), a_call()
+    assert await ending(upstream.fetch(call)) is BUSY
+    assert [mirror.began for mirror in mirrors] == [[0.0, 1.0]] * 2
+    assert (call.tally.attempts, call.tally.retries, call.tally.hedges) == (4, 1, 2)
+    assert len(of_kind(Retrying, told)) == 1
+
+
+async def test_a_hedge_goes_out_when_an_attempt_is_late(told: list[Event]) -> None:
+    mirrors = FakeUpstream(60), FakeUpstream(0.1)
+    upstream = a_pipeline(*mirrors, told=told, hedge=0.2)
+    async with leaving_nothing():
+        await upstream.fetch(a_call())
+    assert mirrors[0].cancelled == 1
+    assert now() == pytest.approx(0.3)
+    assert len(of_kind(Hedging, told)) == 1
+
+
+@pytest.mark.parametrize("hedge", ["off", 5])
+async def test_a_mirror_whose_circuit_is_open_is_passed_over(hedge: object) -> None:
+    mirrors = FakeUpstream(0.5), FakeUpstream(0.5)
+    upstream = a_pipeline(*mirrors, hedge=hedge)
+    open_circuit(upstream, mirror=0)
+    await asyncio.gather(*(upstream.fetch(about(number)) for number in range(4)))
+    assert [len(mirror.began) for mirror in mirrors] == [0, 4]
+    assert now() == 0.5
+    assert upstream.budget.left == 10
+
+
+async def test_an_open_circuit_does_not_queue() -> None:
+    mirror = FakeUpstream(5)
+    upstream = a_pipeline(mirror, concurrency=1, attempt_timeout=60)
+    holder = asyncio.ensure_future(upstream.fetch(about(1)))
+    await asyncio.sleep(0.5)
+    open_circuit(upstream)
+    with pytest.raises(CircuitOpen) as refused:
+        await upstream.fetch(about(2))
+    assert (now(), refused.value.retry_after, upstream.bulkhead.queued) == (0.5, 1.0, 0)
+    await holder
+
+
+async def test_the_wait_for_a_permit_is_not_held_against_a_mirror(told: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(9), told=told, concurrency=1, attempt_timeout=60)
+    holder = asyncio.ensure_future(upstream.fetch(about(0)))
+    await asyncio.sleep(0.1)
+    ends = await asyncio.gather(*(ending(upstream.fetch(about(n, 2))) for n in range(1, 30)))
+    assert {type(end) for end in ends} == {Overloaded}
+    assert upstream.breakers[0].state(now()) == "closed"
+    await holder
+
+
+async def test_who_flies_with_somebody_in_a_hurry_is_not_dropped_from_the_queue_with_them() -> None:
+    mirror = FakeUpstream(0.3)
+    upstream = a_pipeline(mirror, concurrency=1)
+    for seconds in [0.5] * 100 + [1.2] * 20:  # with a tail, one needs more than the median
+        upstream.latency.add(seconds)
+    upstream.bulkhead.take()
+    calls = about(1, 1.9), about(1, 9)
+    ends = asyncio.gather(*(ending(upstream.fetch(call)) for call in calls))
+    await asyncio.sleep(1)
+    upstream.bulkhead.give_back()
+    hasty, patient = await ends
+    assert isinstance(hasty, Overloaded)
+    assert isinstance(patient, Answer)
+    assert mirror.began == [1.0]
+
+
+async def test_nobody_backs_off_with_a_permit() -> None:
+    mirror = Scripted([BUSY, an_answer()])
+    upstream = a_pipeline(mirror, retries=1, concurrency=1)
+    context = a_context(fan_out=1)
+    one = asyncio.ensure_future(upstream.fetch(a_call(context)))
+    await asyncio.sleep(0.5)
+    assert (upstream.bulkhead.in_flight, context.fan_out.locked()) == (0, False)
+    await upstream.fetch(a_call(context, upstream="users"))
+    assert now() == 0.5
+    await one
+    assert mirror.began == [0.0, 0.5, 1.0]
+
+
+async def test_the_wait_for_a_permit_is_not_the_attempts_time(told: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(seconds=0.7), told=told, concurrency=1)
+    await asyncio.gather(*(upstream.fetch(about(number)) for number in range(3)))
     assert now() == pytest.approx(2.1)
-    assert [one.failure for one in told] == [None, None, None]
+    assert [one.failure for one in of_kind(AttemptEnded, told)] == [None, None, None]
 
 
-async def test_an_attempt_that_timed_out_is_counted_and_told(told: list[AttemptEnded]) -> None:
+async def test_an_attempt_that_timed_out_is_counted_and_told(told: list[Event]) -> None:
     call = a_call()
-    failure = await ending(a_pipeline(FakeUpstream(seconds=60), told)(call))
+    failure = await ending(a_pipeline(FakeUpstream(seconds=60), told=told).fetch(call))
     assert isinstance(failure, Timeout)
-    assert [(one.call, one.failure) for one in told] == [(call, failure)]
+    assert [(one.call, one.failure) for one in of_kind(AttemptEnded, told)] == [(call, failure)]
     assert call.tally.attempts == 1
     assert now() == pytest.approx(0.8)
 
 
-async def test_an_attempt_that_the_deadline_ends_timed_out_and_is_told(
-    told: list[AttemptEnded],
+@pytest.mark.parametrize(("attempt_timeout", "seconds"), [(0.8, 0.8), (30, 3.0)])
+async def test_attempts_that_had_a_fair_time_and_timed_out_open_the_circuit(
+    told: list[Event], attempt_timeout: float, seconds: float
 ) -> None:
-    fetch = a_pipeline(FakeUpstream(seconds=60), told, attempt_timeout=30)
-    failure = await ending(fetch(a_call(a_context(deadline=2.0))))
+    upstream = a_pipeline(FakeUpstream(60), told=told, attempt_timeout=attempt_timeout)
+    await asyncio.gather(*(ending(upstream.fetch(about(n, seconds))) for n in range(20)))
+    assert of_kind(BreakerTurned, told) == [BreakerTurned("posts", 0, "open")]
+    assert isinstance(await ending(upstream.fetch(about(20))), CircuitOpen)
+
+
+async def test_an_attempt_that_the_deadline_ends_timed_out_and_is_told(told: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(seconds=60), told=told, attempt_timeout=30)
+    failure = await ending(upstream.fetch(a_call(a_context(deadline=2.0))))
     assert isinstance(failure, Timeout)
-    assert [one.failure for one in told] == [failure]
+    assert [one.failure for one in of_kind(AttemptEnded, told)] == [failure]
     assert now() == pytest.approx(2.0)
 
 
 async def test_a_call_that_waits_for_a_permit_in_vain_is_overloaded_and_no_attempt(
-    told: list[AttemptEnded],
+    told: list[Event],
 ) -> None:
-    upstream = FakeUpstream(seconds=60)
-    fetch = a_pipeline(upstream, told, attempt_timeout=60, bulkhead=Bulkhead(1))
-    patient = asyncio.ensure_future(fetch(a_call(a_context(deadline=30))))
-    await asyncio.sleep(0)
-    call = a_call(a_context(deadline=2.0))
-    assert isinstance(await ending(fetch(call)), Overloaded)
+    mirror = FakeUpstream(seconds=60)
+    upstream = a_pipeline(mirror, told=told, attempt_timeout=60, concurrency=1)
+    patient = asyncio.ensure_future(upstream.fetch(about(1, 30)))
+    await asyncio.sleep(0.1)
+    call = about(2, 2.0)
+    assert isinstance(await ending(upstream.fetch(call)), Overloaded)
     assert 2.0 <= now() <= 2.01
-    assert (call.tally.attempts, told, len(upstream.began)) == (0, [], 1)
+    assert (call.tally.attempts, of_kind(AttemptEnded, told), len(mirror.began)) == (0, [], 1)
     await ending(patient)
 
 
-@pytest.mark.parametrize(("capacity", "fan_out"), [(1, 10), (64, 1)])
+@pytest.mark.parametrize(("concurrency", "fan_out"), [(1, 10), (64, 1)])
 async def test_a_permit_that_comes_only_at_the_deadline_is_no_permit_before_it(
-    told: list[AttemptEnded], capacity: int, fan_out: int
+    told: list[Event], concurrency: int, fan_out: int
 ) -> None:
-    upstream, context = FakeUpstream(seconds=60), a_context(deadline=2.0, fan_out=fan_out)
-    fetch = a_pipeline(upstream, told, attempt_timeout=60, bulkhead=Bulkhead(capacity))
-    first, second = a_call(context), a_call(context)
-    ends = await asyncio.gather(ending(fetch(first)), ending(fetch(second)))
-    assert [type(end) for end in ends] == [Timeout, Overloaded]
+    mirror, context = FakeUpstream(seconds=60), a_context(deadline=2.0, fan_out=fan_out)
+    upstream = a_pipeline(mirror, told=told, attempt_timeout=60, concurrency=concurrency)
+    first, second = a_call(context), a_call(context, upstream="users")
+    ends = await asyncio.gather(ending(upstream.fetch(first)), ending(upstream.fetch(second)))
+    assert isinstance(ends[0], Timeout)
+    assert isinstance(ends[1], Overloaded)
     assert (first.tally.attempts, second.tally.attempts) == (1, 0)
-    assert [one.call for one in told] == [first]
-    assert len(upstream.began) == 1
+    assert [one.call for one in of_kind(AttemptEnded, told)] == [first]
+    assert len(mirror.began) == 1
+
+
+@dataclass(frozen=True)
+class Client:
+    start: float
+    patience: float
+    about: int
+    leaves: float | None
+
+
+CLIENTS = st.lists(
+    st.builds(
+        Client,
+        start=st.floats(0, 4),
+        patience=st.floats(0.001, 4),
+        about=st.integers(0, 4),
+        leaves=st.none() | st.floats(0, 4),
+    ),
+    min_size=1,
+    max_size=20,
+)
+ENDS = st.lists(
+    st.tuples(st.floats(0, 3), st.sampled_from([None, None, Unreachable("broken"), BUSY])),
+    min_size=1,
+    max_size=10,
+)
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(0, 4), st.floats(0.001, 4), st.floats(0, 4)), min_size=1, max_size=20
-    ),
+    CLIENTS,
+    ENDS,
     st.integers(1, 3),
     st.floats(0.1, 3),
+    st.integers(1, 3),
+    st.sampled_from(["off", "auto", 0.0, 0.2]),
+    st.booleans(),
 )
-def test_whatever_happens_a_call_is_over_by_its_deadline_and_begins_nothing_after_it(
-    calls: Sequence[tuple[float, float, float]], capacity: int, attempt_timeout: float
+def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
+    clients: Sequence[Client],
+    ends: Sequence[tuple[float, Failure | None]],
+    concurrency: int,
+    attempt_timeout: float,
+    mirrors: int,
+    hedge: object,
+    known: bool,
 ) -> None:
     async def main() -> None:
-        bulkhead = Bulkhead(capacity)
+        in_flight = most = asked = 0
 
-        async def one(start: float, patience: float, seconds: float) -> None:
-            upstream = FakeUpstream(seconds)
-            fetch = a_pipeline(upstream, [], attempt_timeout=attempt_timeout, bulkhead=bulkhead)
-            await asyncio.sleep(start)
-            end = await ending(fetch(a_call(a_context(deadline=start + patience))))
-            assert now() <= start + patience + 0.05
-            assert isinstance(end, Answer | Timeout | Overloaded)
-            assert all(began < start + patience for began in upstream.began)
+        async def mirror(call: Call) -> Answer:
+            nonlocal in_flight, most, asked
+            assert now() < call.context.deadline
+            seconds, failure = ends[asked % len(ends)]
+            asked += 1
+            in_flight += 1
+            most = max(most, in_flight)
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                in_flight -= 1
+            if failure is not None:
+                raise failure
+            return an_answer(call.question.target.encode(), keeping=kept(now() + 0.3, 0.3, 1.0))
 
-        await asyncio.gather(*(one(*times) for times in calls))
-        assert bulkhead.in_flight == 0
+        upstream = a_pipeline(
+            *[mirror] * mirrors,
+            concurrency=concurrency,
+            attempt_timeout=attempt_timeout,
+            retries=2,
+            hedge=hedge,
+        )
+        for _ in range(20 if known else 0):
+            upstream.latency.add(0.5)
+
+        async def one(client: Client) -> None:
+            await asyncio.sleep(client.start)
+            call = about(client.about, client.start + client.patience)
+            answer = upstream.fetch.look(call)
+            if answer is None:
+                asking = asyncio.ensure_future(ending(upstream.fetch(call)))
+                await asyncio.wait([asking], timeout=client.leaves)
+                asking.cancel()
+                end = await ending(asking)
+                assert now() <= client.start + client.patience + 0.05
+                assert isinstance(end, Answer | Failure | asyncio.CancelledError)
+                answer = end if isinstance(end, Answer) else None
+            if answer is not None:
+                assert answer.data.json == call.question.target.encode()
+
+        async with leaving_nothing():
+            await asyncio.gather(*map(one, clients))
+            await upstream.fetch.aclose()
+        assert most <= concurrency
+        assert (in_flight, upstream.bulkhead.in_flight, upstream.bulkhead.queued) == (0, 0, 0)
 
     on_virtual_time(main)

@@ -61,7 +61,11 @@ class Running:
             return Answered(answer.status, answer.headers, text, perf_counter() - began)
 
     async def overview(self, query: str = "", **headers: str) -> Answered:
-        return await self.get(f"/v1/users/1/overview{query}", **headers)
+        return await self.overview_of(1, query, **headers)
+
+    async def overview_of(self, user_id: int, query: str = "", **headers: str) -> Answered:
+        """Clients that ask for the same user at the same time share what is asked upstream."""
+        return await self.get(f"/v1/users/{user_id}/overview{query}", **headers)
 
     async def leftovers(self) -> list[str]:
         """What is still held or going on because of earlier requests; it gets a moment to end."""
@@ -69,9 +73,10 @@ class Running:
         return list(self._left())
 
     def _left(self) -> Iterator[str]:
-        for name, bulkhead in self.service.bulkheads.items():
-            if bulkhead.in_flight:
-                yield f"{bulkhead.in_flight} permits of {name}"
+        for name, asked in self.service.upstreams.items():
+            bulkhead = asked.bulkhead
+            if bulkhead.in_flight or bulkhead.queued:
+                yield f"{bulkhead.in_flight} permits of {name}, {bulkhead.queued} in its queue"
         for name, upstream in self.upstreams.items():
             if upstream.in_flight:
                 yield f"{upstream.in_flight} exchanges with {name}"

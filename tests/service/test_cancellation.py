@@ -38,24 +38,24 @@ async def test_no_place_is_lost_to_clients_that_leave_while_they_wait(
     limits = {"concurrency": concurrency}
     async with running(slow, limits, transport=pool, log_level="error") as service:
         chance = random.Random(20)
-        await asyncio.gather(*(_impatient(service, chance) for _ in range(_CLIENTS)))
+        await asyncio.gather(*(_impatient(service, chance, 1 + n) for n in range(_CLIENTS)))
         assert await service.leftovers() == []
         seen = [exchange for upstream in service.upstreams.values() for exchange in upstream.seen]
         broken_off = sum(exchange.gone.done() for exchange in seen)
         assert min(broken_off, len(seen) - broken_off) > _POOL
         assert sum(one.most_in_flight for one in service.upstreams.values()) >= connections
-        answers = await asyncio.gather(*(service.overview() for _ in range(_POOL)))
+        answers = await asyncio.gather(*(service.overview_of(1 + n) for n in range(_POOL)))
         assert [answer.json["complete"] for answer in answers] == [True] * _POOL
         assert await service.leftovers() == []
 
 
-async def _impatient(service: Running, chance: random.Random) -> None:
+async def _impatient(service: Running, chance: random.Random, user_id: int) -> None:
     """Ask again and again, and hang up after a random time, whatever has come by then."""
     address = urlsplit(service.url)
     end = perf_counter() + _SECONDS
     while perf_counter() < end:
         _, writer = await asyncio.open_connection(address.hostname, address.port)
-        writer.write(b"GET /v1/users/1/overview HTTP/1.1\r\nHost: service\r\n\r\n")
+        writer.write(b"GET /v1/users/%d/overview HTTP/1.1\r\nHost: service\r\n\r\n" % user_id)
         await asyncio.sleep(chance.uniform(0, _PATIENCE))
         writer.close()
         with contextlib.suppress(ConnectionError):

@@ -13,14 +13,16 @@ from tests.service import faults
 from tests.service.faults import only_post, with_post
 from tests.service.replies import SECRET, good, never, saying
 from tests.service.running import NOISE, Answered, Running, running
-from tests.service.upstream import Reply, Upstream, refused
+from tests.service.upstream import Exchange, Reply, Upstream, refused
 
 pytestmark = pytest.mark.anyio
 
 _DEADLINE = 0.7
 _DEADLINE_MS = "700"
-_LIMITS = {"attempt_timeout": 0.5}
+_LIMITS = {"attempt_timeout": 0.5, "retries": 0}
 _MEMORY = 32 * 2**20
+
+_TOO_MANY = saying(b"", "429 Too Many Requests", retry_after=0)
 
 _FAULTS: dict[str, tuple[Reply, Reason]] = {
     "never answers": (never, "timeout"),
@@ -70,6 +72,41 @@ async def test_a_fault_stays_in_its_own_section(fault: str) -> None:
         assert error["reason"] == reason
         assert (error["section"], error["attempts"]) == ("posts", 1)
         assert error["retry_after"] == {"503": 7, "429": 3}.get(fault)
+
+
+_MENDED = ("never answers", "truncated", "reset in the body", "closed at once", "503")
+
+
+@pytest.mark.parametrize("fault", [*_MENDED, "garbage instead of HTTP", "429"])
+async def test_a_fault_that_happens_once_is_mended_by_another_attempt(fault: str) -> None:
+    reply, _ = _FAULTS[fault]
+    seen: list[Exchange] = []
+
+    async def at_first(exchange: Exchange) -> None:
+        seen.append(exchange)
+        await (good if len(seen) > 1 else reply)(exchange)
+
+    in_a_hurry = {"503": saying(b"", "503 Service Unavailable"), "429": _TOO_MANY}
+    reply = in_a_hurry.get(fault, reply)
+    async with running({"posts": at_first}, {"attempt_timeout": 0.2}) as service:
+        assert (await _asked(service))["complete"] is True
+        assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "attempts"),
+    [
+        *(("never answers", 2), ("drips a byte now and then", 2), ("refused", 3), ("500", 3)),
+        *(("truncated", 3), ("1 GiB in chunks", 1), ("gzip bomb of 1 GiB", 1), ("404", 1)),
+    ],
+)
+async def test_a_fault_that_stays_is_told_in_time_however_often_it_was_tried(
+    fault: str, attempts: int
+) -> None:
+    reply, reason = _FAULTS[fault]
+    async with running({"posts": reply}, {"attempt_timeout": 0.5}) as service:
+        error = (await _asked(service))["posts"]["error"]
+        assert (error["reason"], error["attempts"]) == (reason, attempts)
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ from time import perf_counter
 import pytest
 
 from app.errors import Reason
-from tests.service.replies import never, saying
+from tests.service.replies import good, never, saying
 from tests.service.running import NOISE, Running, running
 from tests.service.upstream import Exchange, Reply
 
 pytestmark = pytest.mark.anyio
 
 _PROMPT = 0.1
-_PATIENT = {"attempt_timeout": 5.0}
+_PATIENT = {"attempt_timeout": 5.0, "retries": 0}
 
 
 async def _arrived(service: Running, name: str) -> Exchange:
@@ -41,7 +41,7 @@ async def test_a_client_that_hangs_up_while_it_queues_leaves_the_queue() -> None
     async with running({"posts": never}, {"concurrency": 1, **_PATIENT}) as service:
         first = asyncio.create_task(service.overview("?include=posts"))
         holder = await _arrived(service, "posts")
-        second = asyncio.create_task(service.overview())
+        second = asyncio.create_task(service.overview_of(2))
         await _arrived(service, "todos")  # so its posts are in the queue by now
         second.cancel()
         first.cancel()
@@ -50,15 +50,29 @@ async def test_a_client_that_hangs_up_while_it_queues_leaves_the_queue() -> None
         assert len(service.upstreams["posts"].seen) == 1
 
 
-async def test_other_clients_go_on_when_one_hangs_up() -> None:
-    async with running({"posts": never}, {"attempt_timeout": 0.3}) as service:
-        leaving, staying = (asyncio.create_task(service.overview()) for _ in range(2))
-        for _ in range(2):
-            await _arrived(service, "posts")
+@pytest.mark.parametrize("whose", [1, 2], ids=["who asks the same", "who asks something else"])
+async def test_other_clients_go_on_when_one_hangs_up(whose: int) -> None:
+    decide = asyncio.Event()
+
+    async def held(exchange: Exchange) -> None:
+        await decide.wait()
+        await good(exchange)
+
+    async with running({"posts": held}, _PATIENT, request_timeout=5) as service:
+        leaving = asyncio.create_task(service.overview())
+        attempt = await _arrived(service, "posts")
+        staying = asyncio.create_task(service.overview_of(whose, "?include=posts"))
+        await asyncio.sleep(0.1)  # nobody announces a second passenger
         leaving.cancel()
-        answer = await staying
-        assert answer.json["user"]["status"] == "ok"
-        assert answer.json["posts"]["error"]["reason"] == "timeout"
+        if whose == 1:
+            await asyncio.sleep(0.1)
+            assert not attempt.gone.done()
+        else:
+            await _left(attempt)
+        decide.set()
+        assert (await staying).json["complete"] is True
+        assert len(service.upstreams["posts"].seen) == whose
+        assert await service.leftovers() == []
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ async def _ready(
 
 
 def _in_flight(health: Any) -> int:
-    return sum(upstream["in_flight"] for upstream in health["upstreams"].values())
+    return sum(upstream["permits"]["in_use"] for upstream in health["upstreams"].values())
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

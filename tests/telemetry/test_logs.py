@@ -7,9 +7,23 @@ from typing import Any
 import pytest
 
 from app.errors import Failure, InvalidPayload, Timeout, Unreachable, UpstreamStatus
-from app.resilience.events import AttemptEnded
+from app.resilience.call import Call
+from app.resilience.events import (
+    AttemptCancelled,
+    AttemptEnded,
+    BreakerTurned,
+    BudgetSpent,
+    Coalesced,
+    Event,
+    Hedging,
+    RefreshEnded,
+    Retrying,
+    ServedFromCache,
+    ServedStale,
+    Shed,
+)
 from app.settings import Settings
-from app.telemetry.logs import ToStructlog, logger, tell_attempts
+from app.telemetry.logs import ToStructlog, logger, tell
 from tests.fakes import a_call
 
 Captured = pytest.CaptureFixture[str]
@@ -19,10 +33,10 @@ def lines(capsys: Captured) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def ended(failure: Failure | None, attempts: int = 1) -> AttemptEnded:
+def a_third_attempt() -> Call:
     call = a_call(upstream="posts")
-    call.tally.attempts = attempts
-    return AttemptEnded(call, 0.8004, failure)
+    call.tally.attempts = 3
+    return call
 
 
 @pytest.mark.parametrize(
@@ -37,23 +51,85 @@ def ended(failure: Failure | None, attempts: int = 1) -> AttemptEnded:
 def test_a_failed_attempt_is_one_line_that_says_whose_fault_it_is(
     capsys: Captured, failure: Failure, reason: str, cause: str
 ) -> None:
-    tell_attempts(logger(Settings(log_format="json")))(ended(failure, attempts=2))
+    tell(logger(Settings(log_format="json")))(AttemptEnded(a_third_attempt(), 1, 0.8004, failure))
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "attempt failed",
         "level": "warning",
         "upstream": "posts",
+        "mirror": 1,
         "reason": reason,
         "cause": cause,
-        "attempt": 2,
+        "attempt": 3,
         "elapsed_ms": 800,
         "request_id": "test",
     }
 
 
-def test_an_attempt_that_went_well_is_not_worth_a_line(capsys: Captured) -> None:
-    tell_attempts(logger(Settings(log_format="json", log_level="debug")))(ended(None))
+_LATE = Timeout("no answer", cause="attempt timeout")
+_OF_POSTS = {"upstream": "posts", "request_id": "test"}
+_SECOND = {"upstream": "posts", "mirror": 1}
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (
+            Retrying(a_call(), _LATE, 0.0204),
+            {"event": "retrying", "level": "info", **_OF_POSTS, "reason": "timeout", "in_ms": 20},
+        ),
+        (BudgetSpent(a_call()), {"event": "retry budget spent", "level": "info", **_OF_POSTS}),
+        (
+            BreakerTurned("posts", 1, "open"),
+            {"event": "breaker open", "level": "warning", **_SECOND},
+        ),
+        (
+            BreakerTurned("posts", 1, "half_open"),
+            {"event": "breaker half_open", "level": "warning", **_SECOND},
+        ),
+        (
+            BreakerTurned("posts", 1, "closed"),
+            {"event": "breaker closed", "level": "info", **_SECOND},
+        ),
+        (
+            ServedStale(a_call(), _LATE),
+            {"event": "served stale", "level": "warning", **_OF_POSTS, "reason": "timeout"},
+        ),
+        (
+            RefreshEnded(a_call(), _LATE),
+            {"event": "refresh failed", "level": "warning", **_OF_POSTS, "reason": "timeout"},
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else value["event"],
+)
+def test_what_was_tried_and_what_it_came_to_is_one_line(
+    capsys: Captured, event: Event, told: dict[str, object]
+) -> None:
+    tell(logger(Settings(log_format="json")))(event)
+    (line,) = lines(capsys)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == told
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        AttemptEnded(a_call(), 0, 0.8, None),
+        AttemptCancelled(a_call(), 0, 0.8),
+        Hedging(a_call()),
+        Shed(a_call(), 0.8),
+        Coalesced(a_call()),
+        ServedFromCache(a_call(), stale=False),
+        ServedFromCache(a_call(), stale=True),
+        RefreshEnded(a_call(), None),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_what_comes_with_healthy_traffic_is_not_worth_a_line(
+    capsys: Captured, event: Event
+) -> None:
+    tell(logger(Settings(log_format="json", log_level="debug")))(event)
     assert lines(capsys) == []
 
 

@@ -35,14 +35,20 @@ class Stream(httpx.AsyncByteStream):
         self.closed = True
 
 
+async def sent(handle: Handle, call: Call, settings: UpstreamSettings | None = None) -> Answer:
+    """One exchange for a call that may have been through others."""
+    async with Client(httpx.MockTransport(handle)) as client:
+        return await exchange(client, "http://mirror.test/api", settings or UpstreamSettings())(
+            call
+        )
+
+
 async def asked(
     handle: Handle,
     question: Question | None = None,
     settings: UpstreamSettings | None = None,
 ) -> Answer:
-    async with Client(httpx.MockTransport(handle)) as client:
-        send = exchange(client, ("http://mirror.test/api",), settings or UpstreamSettings())
-        return await send(Call(question or posts_by(1), a_context()))
+    return await sent(handle, Call(question or posts_by(1), a_context()), settings)
 
 
 async def answered(body: bytes = BODY, status: int = 200, **headers: str) -> Answer:

@@ -1,47 +1,73 @@
 """How an answer is judged."""
 
+import asyncio
 import socket
 import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
 
 import httpx
 import pytest
 
-from app.errors import Failure, NotFound, Overloaded, Timeout, Unreachable, UpstreamStatus
+from app.errors import (
+    Failure,
+    NotFound,
+    Overloaded,
+    Timeout,
+    TooManyRequests,
+    Unreachable,
+    UpstreamStatus,
+)
 from app.resilience.call import Question
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.sources.users import user
-from tests.fakes import ending
+from tests.fakes import ending, now
 from tests.upstream.asking import BODY, JSON, Stream, answered, asked, failed
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "secret-of-the-upstream"
+DATE = "Sun, 22 Nov 2026 13:00:00 GMT"
 
 
-async def test_an_answer_says_since_when_and_for_how_long() -> None:
+async def test_an_answer_says_since_when_and_until_when() -> None:
+    await asyncio.sleep(100)
     began = time.time()
-    answer = await answered(cache_control="max-age=60", age="10")
-    assert began <= answer.as_of <= time.time()
-    assert (answer.data.json, answer.data.dropped, answer.fresh_for) == (BODY, 0, 50)
+    answer = await answered(cache_control="max-age=60", age="10", etag='"a"')
+    assert (answer.data.json, answer.data.dropped, answer.stale) == (BODY, 0, False)
+    # It was good already when it came into the cache that it comes from.
+    assert began <= answer.as_of + 10 <= time.time()
+    assert answer.keeping.fresh == pytest.approx(now() + 50, abs=1)
+    assert answer.keeping.fresh <= now() + 50
+    assert answer.keeping.validators == ((b"If-None-Match", b'"a"'),)
+
+
+async def test_the_time_that_an_answer_took_to_come_is_not_fresh_any_more() -> None:
+    def slow(_: httpx.Request) -> httpx.Response:
+        time.sleep(0.05)  # the age of an answer is counted by the clock on the wall
+        return httpx.Response(200, headers=JSON | {"Cache-Control": "max-age=60"}, content=BODY)
+
+    assert now() + 59 < (await asked(slow)).keeping.fresh <= now() + 59.95
 
 
 async def test_several_lines_of_a_header_are_one_list() -> None:
     lines = [("Cache-Control", "public"), ("cache-control", "max-age=60"), *JSON.items()]
     answer = await asked(lambda _: httpx.Response(200, headers=lines, stream=Stream(BODY)))
-    assert answer.fresh_for == 60
+    assert answer.keeping.fresh == pytest.approx(now() + 60, abs=1)
 
 
 async def test_without_a_word_of_the_upstream_our_ttl_counts() -> None:
     response = httpx.Response(200, headers=JSON, stream=Stream(BODY))
-    assert (await asked(lambda _: response, settings=UpstreamSettings(ttl=7))).fresh_for == 7
+    answer = await asked(lambda _: response, settings=UpstreamSettings(ttl=7))
+    assert answer.keeping.fresh == now() + 7
 
 
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
         (404, UpstreamStatus),
-        (429, Overloaded),
+        (429, TooManyRequests),
         *((code, UpstreamStatus) for code in (201, 204, 206, 301, 302, 304, 307, 400, 401, 403)),
         *((code, UpstreamStatus) for code in (408, 410, 418, 500, 502, 503, 504, 599)),
     ],
@@ -57,17 +83,40 @@ async def test_only_a_user_can_be_absent(question: Question, kind: type[Failure]
     assert type(await failed(httpx.Response(404, json={}), question)) is kind
 
 
+async def test_too_many_requests_is_no_lack_of_ours_so_it_may_be_asked_again() -> None:
+    failure = await failed(httpx.Response(429))
+    assert isinstance(failure, Overloaded)
+    assert (failure.again, Overloaded("").again) == ("anywhere", "never")
+
+
 @pytest.mark.parametrize("code", [429, 503])
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [("7", 7.0), ("0", 0.0), ("120", 120.0)]
-    + [(text, None) for text in ("", "-1", "1.5", "soon", "9" * 400, "Sun, 22 Nov 2026 13:00:00")],
+    [
+        *(("7", 7.0), ("0", 0.0), ("120", 120.0), ("999999", 999999.0)),
+        ("Sun, 22 Nov 2026 13:00:30 GMT", 30.0),
+        ("Sunday, 22-Nov-26 13:01:00 GMT", 60.0),
+        *(("Sun, 22 Nov 2026 13:00:00 GMT", 0.0), ("Sun, 22 Nov 2020 13:00:00 GMT", 0.0)),
+        *((text, None) for text in ("", "-1", "1.5", "soon", "7 s", "7, 8", "\u0661", "9" * 400)),
+        *((text, None) for text in ("1000000", "Sun, 22 Nov 2099 13:00:00 GMT")),
+    ],
 )
 async def test_when_to_come_back_is_told_in_seconds(
     code: int, value: str, seconds: float | None
 ) -> None:
-    failure = await failed(httpx.Response(code, headers={"Retry-After": value}))
+    """A date counts from that of the answer, however wrong the clocks are."""
+    headers = [(b"Retry-After", value.encode()), (b"Date", DATE.encode())]
+    failure = await failed(httpx.Response(code, headers=headers))
     assert failure.retry_after == seconds
+
+
+@pytest.mark.parametrize("date", [{}, {"Date": "yesterday"}])
+async def test_when_to_come_back_counts_from_now_if_the_answer_has_no_date(
+    date: dict[str, str],
+) -> None:
+    after = format_datetime(datetime.fromtimestamp(time.time() + 60, UTC), usegmt=True)
+    failure = await failed(httpx.Response(503, headers={"Retry-After": after, **date}))
+    assert failure.retry_after == pytest.approx(59, abs=2)
 
 
 @pytest.mark.parametrize(

@@ -6,35 +6,39 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.resilience.call import Call, Context
+from app.resilience.call import Answer, Call, Context, Header, Keeping
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client
 from app.upstream.exchange import exchange
+from tests.fakes import an_answer, kept
 
 pytestmark = pytest.mark.anyio
 
 
 async def sent(
-    *urls: str,
+    url: str = "http://a.test",
     settings: UpstreamSettings | None = None,
-    headers: tuple[tuple[bytes, bytes], ...] = (),
+    headers: tuple[Header, ...] = (),
+    trace: tuple[Header, ...] = (),
     deadline: float = 2.0,
-    times: int = 1,
+    pauses: tuple[float, ...] = (0.5,),
+    known: Answer | None = None,
 ) -> list[httpx.Request]:
-    """The requests that came through, for as many calls, the first 0.5 s after the start."""
+    """The requests that came through: attempts of one call, each after its pause."""
     requests: list[httpx.Request] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
         requests.append(request)
         return httpx.Response(200, json=[])
 
-    await asyncio.sleep(0.5)
+    context = Context(deadline, asyncio.Semaphore(9), "the-id", headers, trace)
+    call = Call(posts_by(7), context, known=known)
     async with Client(httpx.MockTransport(handle)) as client:
-        send = exchange(client, urls or ("http://a.test",), settings or UpstreamSettings())
-        for _ in range(times):
-            context = Context(deadline, asyncio.Semaphore(9), "the-id", headers)
-            await send(Call(posts_by(7), context))
+        send = exchange(client, url, settings or UpstreamSettings())
+        for pause in pauses:
+            await asyncio.sleep(pause)
+            await send(call)
     return requests
 
 
@@ -63,12 +67,35 @@ async def test_the_time_left_is_told_in_whole_milliseconds_and_never_none(
     assert request.headers["x-request-timeout-ms"].encode() == told
 
 
-async def test_mirrors_take_turns() -> None:
-    requests = await sent("http://a.test", "http://b.test:81", times=4)
-    assert [(one.url.host, one.headers["host"]) for one in requests] == [
-        ("a.test", "a.test"),
-        ("b.test", "b.test:81"),
-    ] * 2
+@pytest.mark.parametrize(
+    ("deadline", "pauses", "told"),
+    [
+        (2.0, (0, 0, 0), [2000, 1999, 1998]),
+        (2.0, (0, 0.0004, 0.0004), [2000, 1999, 1998]),
+        (2.0, (0.5, 0.25, 0), [1500, 1250, 1249]),
+        (0.002, (0, 0, 0, 0), [2, 1, 1, 1]),
+    ],
+)
+async def test_every_attempt_is_told_less_than_the_one_before_as_long_as_there_is_less(
+    deadline: float, pauses: tuple[float, ...], told: list[int]
+) -> None:
+    requests = await sent(deadline=deadline, pauses=pauses)
+    assert [int(one.headers["x-request-timeout-ms"]) for one in requests] == told
+
+
+async def test_what_is_known_is_asked_for_with_its_validators() -> None:
+    validators: tuple[Header, ...] = (
+        (b"If-None-Match", b'W/"a"'),
+        (b"If-Modified-Since", b"Sun, 22 Nov 2026 13:00:00 GMT"),
+    )
+    (request,) = await sent(known=an_answer(keeping=Keeping(0, 0, 0, validators)))
+    assert set(validators) <= set(request.headers.raw)
+
+
+async def test_what_is_known_without_validators_is_asked_for_as_if_it_were_not() -> None:
+    (with_known,) = await sent(known=an_answer(keeping=kept(0, if_error=60)), deadline=2.0)
+    (without,) = await sent(deadline=2.5)  # each has its own half second before it
+    assert with_known.headers == without.headers
 
 
 async def test_configured_and_forwarded_headers_are_sent() -> None:
@@ -82,4 +109,4 @@ async def test_configured_and_forwarded_headers_are_sent() -> None:
 async def test_no_header_is_sent_twice(name: str) -> None:
     settings = UpstreamSettings(headers={name: SecretStr("ours")})
     (request,) = await sent(settings=settings, headers=((name.encode(), b"the client's"),))
-    assert len(request.headers.get_list(name)) == 1
+    assert request.headers.get_list(name) == ["the client's"]

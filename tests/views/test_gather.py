@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from app.errors import Failure, NotFound, Timeout, Unreachable
-from app.resilience.call import Answer, Call, Fetch
-from app.views.plan import Plan, gather
+from app.resilience.call import Answer, Call, Fetch, Tally
+from app.views.plan import Outcome, Plan, gather, look
 from tests.fakes import FakeUpstream, a_context, a_question, an_answer, begun, ending, now
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,7 @@ async def test_a_failed_section_does_not_fail_the_view() -> None:
         "posts": failure,
         "todos": an_answer(),
     }
-    assert {name: one.attempts for name, one in outcomes.items()} == {
+    assert {name: one.tally.attempts for name, one in outcomes.items()} == {
         "user": 1,
         "posts": 1,
         "todos": 0,
@@ -60,6 +60,33 @@ async def test_what_was_not_included_is_not_asked() -> None:
     upstream = FakeUpstream()
     outcomes = await gather(a_plan(asked=("todos",)), a_context(), upstream)
     assert (list(outcomes), len(upstream.began)) == (["todos"], 1)
+
+
+async def test_what_was_found_is_an_outcome_already_and_not_asked() -> None:
+    upstream, stored = FakeUpstream(seconds=1), an_answer(b"[1]")
+
+    def found(call: Call) -> Answer | None:
+        if call.question.upstream == "user":
+            return None
+        call.tally.cache = "hit"
+        return stored
+
+    outcomes = look(a_plan(), a_context(), found)
+    assert outcomes == dict.fromkeys(("posts", "todos"), Outcome(stored, Tally(cache="hit"), 0.0))
+    whole = await gather(a_plan(), a_context(), upstream, outcomes)
+    assert len(upstream.began) == 1
+    assert {name: one.result for name, one in whole.items()} == {
+        "user": an_answer(),
+        "posts": stored,
+        "todos": stored,
+    }
+
+
+async def test_what_was_found_is_kept_when_the_whole_is_decided() -> None:
+    found = {"posts": Outcome(an_answer(), Tally(), 0.0)}
+    fetch = each_to_its_own(user=FakeUpstream(1, NotFound("nobody")), todos=FakeUpstream(60))
+    outcomes = await gather(a_plan(), a_context(), fetch, found)
+    assert (set(outcomes), now()) == ({"user", "posts"}, 1.0)
 
 
 @pytest.mark.parametrize(

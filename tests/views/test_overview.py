@@ -13,7 +13,7 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Answer
+from app.resilience.call import Answer, Tally
 from app.views.overview import (
     Overview,
     PostsSection,
@@ -33,7 +33,7 @@ TODO = b'{"userId":7,"id":2,"title":"t","completed":false}'
 ANSWERS = {
     "user": an_answer(USER),
     "posts": an_answer(b"[%b,%b]" % (POST, POST), dropped=3),
-    "todos": an_answer(b"[%b]" % TODO),
+    "todos": an_answer(b"[%b]" % TODO, stale=True),
 }
 SECTIONS: dict[str, TypeAdapter[object]] = {
     "user": TypeAdapter(UserSection),
@@ -43,7 +43,7 @@ SECTIONS: dict[str, TypeAdapter[object]] = {
 
 
 def came_of(**results: Answer | Failure) -> Outcomes:
-    return {name: Outcome(one, attempts=1, seconds=0.1) for name, one in results.items()}
+    return {name: Outcome(one, Tally(attempts=1), 0.1) for name, one in results.items()}
 
 
 def test_the_questions_are_those_that_were_included() -> None:
@@ -66,7 +66,7 @@ def test_the_answer_is_what_its_documentation_says(complete: bool) -> None:
         name: json.loads(answer.data.json) for name, answer in ANSWERS.items()
     }
     assert [told[name]["dropped"] for name in NAMES] == [0, 3, 0]
-    assert all(told[name]["stale"] is False for name in NAMES)
+    assert [told[name]["stale"] for name in NAMES] == [False, False, True]
     assert all(told[name]["as_of"] == "2023-11-14T22:13:20Z" for name in NAMES)
 
 
@@ -113,7 +113,7 @@ def test_an_empty_list_is_ok() -> None:
 def test_a_failed_section_says_all_about_it(
     name: str, failure: Failure, status: int, retryable: bool
 ) -> None:
-    outcome = Outcome(failure, attempts=1, seconds=1.8044)
+    outcome = Outcome(failure, Tally(attempts=1), 1.8044)
     body = section_json(overview(7, NAMES, ()), {name: outcome})[name]
     assert SECTIONS[name].dump_json(SECTIONS[name].validate_json(body)) == body
     assert json.loads(body) == {
@@ -135,6 +135,6 @@ def test_a_failed_section_says_all_about_it(
 
 
 def test_more_than_one_attempt_is_worth_a_word() -> None:
-    outcome = Outcome(Timeout("no answer within 0.8 s"), attempts=3, seconds=1.8)
+    outcome = Outcome(Timeout("no answer within 0.8 s"), Tally(attempts=3), 1.8)
     body = section_json(overview(7, NAMES, ()), {"posts": outcome})["posts"]
     assert json.loads(body)["error"]["detail"] == "posts: no answer within 0.8 s, 3 attempts"

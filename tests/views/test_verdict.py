@@ -16,8 +16,8 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Answer
-from app.views.plan import Outcome, Plan, is_complete, verdict
+from app.resilience.call import Answer, Tally
+from app.views.plan import Outcome, Plan, is_complete, stale, verdict
 from tests.fakes import a_question, an_answer
 
 Results = Mapping[str, Answer | Failure]
@@ -55,7 +55,7 @@ def planned(included: Iterable[str], required: Iterable[str] = ()) -> Plan:
 
 
 def came_of(results: Results) -> Mapping[str, Outcome]:
-    return {name: Outcome(one, attempts=1, seconds=0.1) for name, one in results.items()}
+    return {name: Outcome(one, Tally(attempts=1), 0.1) for name, one in results.items()}
 
 
 def judged(results: Results, included: set[str], required: set[str]) -> int:
@@ -130,11 +130,18 @@ def test_a_user_who_does_not_exist_goes_before_what_is_required() -> None:
         ({"posts": OK}, ("posts",), True),
         ({"user": OK, "posts": Timeout(""), "todos": OK}, NAMES, False),
         ({"user": OK, "posts": an_answer(dropped=1), "todos": OK}, NAMES, False),
+        ({"user": OK, "posts": an_answer(stale=True), "todos": OK}, NAMES, False),
         ({"user": OK, "posts": OK}, NAMES, False),
         ({"user": NOBODY}, NAMES, False),
     ],
 )
-def test_complete_is_every_included_section_with_all_of_its_data(
+def test_complete_is_every_included_section_with_all_of_its_data_as_it_is_now(
     results: Results, included: tuple[str, ...], complete: bool
 ) -> None:
     assert is_complete(planned(included), came_of(results)) is complete
+
+
+def test_what_stands_in_for_a_failure_is_no_failure_but_stale() -> None:
+    results: Results = {"user": an_answer(stale=True), "posts": Timeout(""), "todos": OK}
+    assert judged(results, set(NAMES), {"user"}) == 200
+    assert stale(came_of(results)) == ["user"]

@@ -1,0 +1,33 @@
+"""The retry budget: what we add to an upstream's load stays a fixed share of it.
+
+When everything fails, retries would multiply the load on an upstream that is down already. So
+each call earns a fraction of an extra attempt, and every retry, hedge or background refresh
+spends a whole one. Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged RPCs".
+"""
+
+_RESERVE = 10.0
+"""Extra attempts that are there from the start, and the most that can be saved up: a budget that
+starts empty never retries, and one that saves for ever pays for a storm."""
+
+
+class RetryBudget:
+    """Extra attempts that one upstream may still get: a `share` of its calls, and a reserve."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self.left = _RESERVE
+
+    def earn(self) -> None:
+        """A call begins."""
+        self.left = min(self.left + self._share, _RESERVE)
+
+    def spend(self) -> bool:
+        """Take an extra attempt, if there is one."""
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+    def give_back(self) -> None:
+        """What was spent turned out not to be extra."""
+        self.left = min(self.left + 1, _RESERVE)

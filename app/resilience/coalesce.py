@@ -1,0 +1,115 @@
+"""Coalescing: equal calls in flight share one, as passengers of one flight.
+
+A flight belongs to nobody: it is its own task, and ends when its last passenger leaves, whoever
+came first. Calls that differ in a forwarded header are not equal, so nobody travels on the
+credentials of somebody else.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from app.errors import Overloaded, Timeout
+from app.resilience.call import Answer, Call, Fetch, Key, Layer
+from app.resilience.ending import end
+from app.resilience.events import Coalesced, Emit
+from app.resilience.latency import Latency
+
+_EARLY = 0.005
+"""Seconds by which a timer may go off before its time, on a loop that counts milliseconds."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    call: Call
+    """The first passenger's: its deadline, request id and fan-out are those of the flight."""
+    before: tuple[int, int, int]
+    """Attempts, retries and hedges that the first passenger had behind it at take-off."""
+    task: asyncio.Task[Answer] = field(init=False)
+    passengers: int = 0
+
+
+def coalesce(latency: Latency, emit: Emit) -> Layer:
+    """Share what is in flight already. A passenger leaves at its own deadline, with `Timeout`.
+
+    When a flight ends because its first passenger's time was up, whoever has more boards another.
+    """
+
+    def layer(fetch: Fetch) -> Fetch:
+        flights = _Flights(fetch)
+        time = asyncio.get_running_loop().time
+
+        async def coalesced(call: Call) -> Answer:
+            while True:
+                flight = flights.of(call)
+                if flight.call is not call:
+                    call.tally.coalesced = True
+                    emit(Coalesced(call))
+                try:
+                    return await flights.board(flight, call)
+                except (Timeout, Overloaded):
+                    # By then, whoever has time left could get an answer which the flight could not.
+                    then = time() + latency.most + _EARLY
+                    if not flight.call.context.deadline <= then < call.context.deadline:
+                        raise
+
+        return coalesced
+
+    return layer
+
+
+class _Flights:
+    """What is in flight at one upstream."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._flights: dict[Key, _Flight] = {}
+
+    def of(self, call: Call) -> _Flight:
+        """The flight that `call` shares, or a new one."""
+        key = call.key
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = _Flight(call, call.tally.cost)
+            flight.task = asyncio.create_task(self._flown(flight))
+            self._flights[key] = flight
+        return flight
+
+    async def board(self, flight: _Flight, call: Call) -> Answer:
+        """Fly along until the end or the deadline, and take the flight down if nobody is left."""
+        deadline = call.context.deadline
+        flight.passengers += 1
+        try:
+            if deadline >= flight.call.context.deadline:  # which it keeps to by itself
+                return await asyncio.shield(flight.task)
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(flight.task)
+        except TimeoutError:
+            raise Timeout("no answer before the deadline") from None
+        finally:
+            flight.passengers -= 1
+            if call is not flight.call:
+                _share(flight, call)
+            if not flight.passengers and not flight.task.done():
+                self._land(flight)  # nobody boards what is about to be cancelled
+                await end([flight.task])
+
+    async def _flown(self, flight: _Flight) -> Answer:
+        try:
+            return await self._fetch(flight.call)
+        finally:
+            self._land(flight)
+
+    def _land(self, flight: _Flight) -> None:
+        key = flight.call.key
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+def _share(flight: _Flight, call: Call) -> None:
+    """A passenger is told of the whole flight, whenever it boarded."""
+    theirs, ours = flight.call.tally, call.tally
+    attempts, retries, hedges = flight.before
+    ours.attempts += theirs.attempts - attempts
+    ours.retries += theirs.retries - retries
+    ours.hedges += theirs.hedges - hedges
+    ours.validated = theirs.validated

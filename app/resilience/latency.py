@@ -1,0 +1,59 @@
+"""What an upstream's attempts take nowadays: the yardstick of retries, hedges and queues."""
+
+from collections import deque
+
+_WINDOW = 128
+"""Attempts. Few enough that a change of weather shows within 64, enough to tell one in twenty."""
+_ENOUGH = 20
+"""Attempts before there is anything to say: fewer have no 95th percentile."""
+_REFRESHED = 16
+"""Percentiles are taken anew when this part of the window is: sorting costs more than adding."""
+_FORGETS = 1.002
+"""By how much `usual` gives way at each look: it doubles within some 2 800 slower attempts."""
+
+
+class Latency:
+    """Live percentiles over the last attempts of one upstream, in seconds; None while unknown."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_WINDOW)
+        self._unseen = 0
+        self.p50: float | None = None
+        self.p95: float | None = None
+        self.usual = 0.0
+        """The median in good times: what `p50` is measured against when the upstream labours."""
+
+    @property
+    def most(self) -> float:
+        """What most attempts get by with, 0 while unknown.
+
+        The p95 of a steady upstream; with a heavy tail twice the median, because somebody who has
+        less time than the tail takes has good prospects all the same.
+        """
+        if self.p50 is None or self.p95 is None:
+            return 0.0
+        return min(self.p95, 2 * self.p50)
+
+    def add(self, seconds: float) -> None:
+        """Count an attempt that took `seconds`."""
+        self._recent.append(seconds)
+        self._unseen += 1
+        known = len(self._recent)
+        if known >= _ENOUGH and self._unseen * _REFRESHED >= known:
+            self._look()
+
+    def add_unfinished(self, seconds: float) -> None:
+        """Count one that was given up after `seconds`, if that says anything.
+
+        It would have taken longer, nobody knows how much; only one that was late already is known
+        to be one of the slow.
+        """
+        if self.p95 is not None and seconds >= self.p95:
+            self.add(seconds)
+
+    def _look(self) -> None:
+        ordered = sorted(self._recent)
+        self.p50 = ordered[len(ordered) // 2]
+        self.p95 = ordered[len(ordered) * 95 // 100]
+        self.usual = min(self.p50, self.usual * _FORGETS) if self.usual else self.p50
+        self._unseen = 0

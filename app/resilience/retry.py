@@ -1,0 +1,78 @@
+"""Retries: what failed by chance is asked again, as long as there is time and budget for it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from app.errors import Failure, Timeout
+from app.resilience.budget import RetryBudget
+from app.resilience.call import Answer, Call, Fetch, Layer
+from app.resilience.events import BudgetSpent, Emit, Retrying
+from app.resilience.latency import Latency
+
+_FIRST = 0.025
+_LONGEST = 0.25
+"""Seconds. Full jitter (Brooker, "Exponential Backoff and Jitter", AWS 2015): any wait from zero
+to a bound that doubles. Those who failed together must not come back together."""
+
+
+def retry(
+    retries: int,
+    budget: RetryBudget,
+    latency: Latency,
+    emit: Emit,
+    *,
+    elsewhere: bool,
+    random: Callable[[], float],
+) -> Layer:
+    """Ask again up to `retries` times. We only ever GET, so asking again is always allowed.
+
+    `elsewhere` says that the next attempt goes to another mirror, which may know better than one
+    that sends garbage. `random` gives a number from 0 to 1.
+    """
+    worthwhile = ("anywhere", "elsewhere") if elsewhere else ("anywhere",)
+
+    def layer(fetch: Fetch) -> Fetch:
+        time = asyncio.get_running_loop().time
+
+        async def retried(call: Call) -> Answer:
+            budget.earn()
+            failures: list[Failure] = []
+            while True:
+                try:
+                    return await fetch(call)
+                except Failure as failure:
+                    failures.append(failure)
+                    wait = backoff(call, failures)
+                    if wait is None:
+                        raise _most_telling(failures) from None
+                    call.tally.retries += 1
+                    emit(Retrying(call, failure, wait))
+                await asyncio.sleep(wait)
+
+        def backoff(call: Call, failures: Sequence[Failure]) -> float | None:
+            """Seconds until the next try; None if there is to be none."""
+            failure, tried = failures[-1], len(failures)
+            if tried > retries or failure.again not in worthwhile:
+                return None
+            wait = failure.retry_after
+            if wait is None:
+                wait = random() * min(_FIRST * 2 ** (tried - 1), _LONGEST)
+            # What cannot be ready in time is not begun, nor slept for.
+            if time() + wait + (latency.p50 or 0.0) >= call.context.deadline:
+                return None
+            if not budget.spend():
+                emit(BudgetSpent(call))
+                return None
+            return wait
+
+        return retried
+
+    return layer
+
+
+def _most_telling(failures: Sequence[Failure]) -> Failure:
+    """The last one; but of time-outs the longest, which was not cut short by the deadline."""
+    last = failures[-1]
+    if isinstance(last, Timeout):
+        return max((one for one in failures if isinstance(one, Timeout)), key=lambda one: one.had)
+    return last

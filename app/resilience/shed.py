@@ -1,0 +1,41 @@
+"""Shedding on arrival: a request that can only wait in vain is turned away before it costs much.
+
+Under overload each upstream's queue would turn away its own share, and hardly any answer would get
+all of its sections. Deciding once, for the whole request, keeps those that are let in complete.
+"""
+
+from collections.abc import Iterable
+
+from app.errors import Overloaded
+from app.resilience.call import Answer, Call, Fetch, Layer
+from app.resilience.events import Emit, Shed
+from app.resilience.limit import Bulkhead
+
+_SHARE = 0.5
+"""Of the time that a request has, which its first permits may take. The rest is for the attempts,
+and keeps the queues short of the point where a bulkhead has to turn single calls away."""
+
+
+def congestion(bulkheads: Iterable[Bulkhead], seconds: float) -> float | None:
+    """How long a request with `seconds` of time would have to wait, if that is too long.
+
+    As long as one upstream is free enough, there is something to tell, and the request goes on.
+    """
+    wait = min((bulkhead.expected_wait() for bulkhead in bulkheads), default=0.0)
+    return wait if wait > seconds * _SHARE else None
+
+
+def shed(emit: Emit) -> Layer:
+    """Begin nothing for a request that was turned away: its calls are `Overloaded`."""
+
+    def layer(fetch: Fetch) -> Fetch:
+        async def kept_out(call: Call) -> Answer:
+            wait = call.context.congestion
+            if wait is None:
+                return await fetch(call)
+            emit(Shed(call, wait))
+            raise Overloaded("too many calls are waiting already", retry_after=round(wait, 3))
+
+        return kept_out
+
+    return layer

@@ -1,0 +1,264 @@
+"""Retries, hedges, breakers and shedding, from the upstreams' answers to the client's."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from app.api.problems import OverviewFailed
+from app.views.overview import Overview
+from tests.api.serving import (
+    BROKEN,
+    BUSY,
+    FAULTY,
+    GARBAGE,
+    LATE,
+    NAMES,
+    ONCE,
+    POST,
+    UPSTREAMS,
+    End,
+    Hanging,
+    Running,
+    but,
+    each,
+    healthy,
+    logged,
+    now_on,
+    serving,
+    told,
+)
+from tests.fakes import now
+
+pytestmark = pytest.mark.anyio
+
+POSTS = "?include=posts"
+GOOD = httpx.Response(200, json=[POST])
+Captured = pytest.CaptureFixture[str]
+
+
+def one_after_the_other(*ends: End) -> Iterator[End]:
+    """Each in its turn, and the last one for ever."""
+    yield from ends
+    while True:
+        yield ends[-1]
+
+
+def lines(capsys: Captured, event: str) -> list[dict[str, Any]]:
+    return [line for line in logged(capsys.readouterr().out) if line["event"] == event]
+
+
+def described(response: httpx.Response) -> str:
+    return response.headers["server-timing"].split(", ")[0].partition(";desc=")[2].strip('"')
+
+
+@pytest.mark.parametrize("end", [BROKEN, LATE, FAULTY, httpx.Response(408)])
+async def test_what_failed_by_chance_is_tried_again(end: End, capsys: Captured) -> None:
+    upstream = healthy()
+    now_on(upstream, "posts", one_after_the_other(end, GOOD))
+    async with serving(upstream) as service:
+        response = await service.overview(POSTS, X_Request_ID="find-me")
+    assert told(response, Overview)["complete"] is True
+    assert described(response) == "retry"
+    assert now() <= 0.025
+    assert [call.request.headers["x-request-id"] for call in upstream["posts"].calls] == [
+        "find-me"
+    ] * 2
+    written = logged(capsys.readouterr().out)
+    assert [(line["event"], line["request_id"]) for line in written] == [
+        ("attempt failed", "find-me"),
+        ("retrying", "find-me"),
+        ("request", "find-me"),
+    ]
+    assert (written[0]["attempt"], written[0]["mirror"]) == (1, 0)
+    assert written[1]["in_ms"] <= 25
+
+
+@pytest.mark.parametrize(
+    ("end", "attempts"),
+    [
+        *((end, 3) for end in (BROKEN, LATE, FAULTY)),
+        *((end, 1) for end in (GARBAGE, httpx.Response(403), httpx.Response(304))),
+        (BUSY, 1),  # not before 7 s, and the client waits for 2
+        (httpx.Response(429, headers={"Retry-After": "0"}), 3),
+        (httpx.Response(503, headers={"Retry-After": "1"}), 2),
+    ],
+)
+async def test_how_often_is_told(end: End, attempts: int) -> None:
+    upstream = but(posts=end)
+    async with serving(upstream) as service:
+        section = told(await service.overview(), Overview)["posts"]
+    assert section["error"]["attempts"] == upstream["posts"].call_count == attempts
+    assert section["error"]["detail"].endswith(f", {attempts} attempts") is (attempts > 1)
+
+
+async def test_garbage_of_one_mirror_is_asked_for_at_another() -> None:
+    upstream = healthy()
+    upstream.get("http://a.test/posts?userId=7").respond(json="garbage")
+    upstream.get("http://b.test/posts?userId=7").respond(json=[POST])
+    mirrors = {"posts": {"urls": "http://a.test,http://b.test"}}
+    async with serving(upstream, upstreams=mirrors) as service:
+        assert told(await service.overview(POSTS), Overview)["complete"] is True
+
+
+async def test_with_a_spent_budget_nothing_is_tried_again(capsys: Captured) -> None:
+    upstream = but(posts=BROKEN)
+    async with serving(upstream, upstreams={"posts": {"retry_budget": 0}}) as service:
+        for _ in range(5):  # two extra attempts each: the reserve
+            await service.overview(POSTS)
+        assert lines(capsys, "retry budget spent") == []
+        await service.overview(POSTS, X_Request_ID="find-me")
+    (line,) = lines(capsys, "retry budget spent")
+    assert (line["upstream"], line["request_id"], line["level"]) == ("posts", "find-me", "info")
+    assert upstream["posts"].call_count == 5 * 3 + 1
+
+
+@pytest.mark.parametrize("hedge", [0.05, 0])
+async def test_a_late_mirror_is_raced_by_another(hedge: float) -> None:
+    upstream = healthy()
+    upstream.get("http://a.test/posts?userId=7").mock(side_effect=Hanging())
+    upstream.get("http://b.test/posts?userId=7").respond(json=[POST])
+    mirrors = {"posts": {"urls": "http://a.test,http://b.test", "hedge": hedge}}
+    async with serving(upstream, upstreams=mirrors) as service:
+        response = await service.overview(POSTS)
+        assert told(response, Overview)["complete"] is True
+        assert now() == pytest.approx(hedge)
+        # Both at once is no hedge but a race that its owner has ordered.
+        assert described(response) == ("hedge" if hedge else "")
+        assert service.service.upstreams["posts"].bulkhead.in_flight == 0
+
+
+async def test_all_that_was_special_is_told_in_one_word_each() -> None:
+    upstream = healthy()
+    calls = 0
+
+    async def first_broken_then_late(_: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0.1 if calls < 4 else 0)
+        return GOOD if calls > 3 else FAULTY
+
+    now_on(upstream, "posts", first_broken_then_late)
+    async with serving(upstream, upstreams={"posts": {"hedge": 0.05}}) as service:
+        _, second = await asyncio.gather(*(service.overview(POSTS) for _ in range(2)))
+    assert described(second) == "coalesced retry hedge"
+
+
+async def test_an_upstream_that_keeps_failing_rests_and_is_tried_out_again(
+    capsys: Captured,
+) -> None:
+    upstream = but(posts=FAULTY)
+    async with serving(upstream, upstreams=ONCE) as service:
+        for _ in range(20):
+            await service.overview(POSTS)
+        (opened,) = lines(capsys, "breaker open")
+        assert (opened["upstream"], opened["mirror"], opened["level"]) == ("posts", 0, "warning")
+        response = await service.overview(POSTS)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        error = told(response, OverviewFailed)["sections"]["posts"]["error"]
+        assert (error["reason"], error["attempts"]) == ("circuit_open", 0)
+        assert 0 < error["retry_after"] <= 1
+        whole = told(await service.overview(), Overview)
+        assert [whole[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
+        assert upstream["posts"].call_count == 20
+
+        now_on(upstream, "posts", GOOD)
+        await asyncio.sleep(1)
+        assert told(await service.overview(POSTS), Overview)["complete"] is True
+    (closed,) = lines(capsys, "breaker closed")
+    assert (closed["upstream"], closed["mirror"], closed["level"]) == ("posts", 0, "info")
+
+
+async def test_however_many_fail_at_once_a_breaker_turns_once(capsys: Captured) -> None:
+    upstream = healthy()
+
+    async def failing(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0.1)
+        return FAULTY
+
+    now_on(upstream, "posts", failing)
+    async with serving(upstream, upstreams=ONCE, forward_headers=("accept-language",)) as service:
+        asking = (service.overview(POSTS, Accept_Language=f"l{n}") for n in range(30))
+        await asyncio.gather(*asking)
+    assert len(lines(capsys, "breaker open")) == 1
+
+
+async def congested(service: Running, *upstreams: str) -> list[asyncio.Task[httpx.Response]]:
+    """Keep the one permit of each of these upstreams, whose attempts take 1.5 s nowadays."""
+    include = ",".join(name.removesuffix("s") if name == "users" else name for name in upstreams)
+    holding = asyncio.ensure_future(service.overview(f"?include={include}", Accept_Language="en"))
+    await asyncio.sleep(0.1)
+    for name in upstreams:
+        for _ in range(20):
+            service.service.upstreams[name].latency.add(1.5)
+    return [holding]
+
+
+CROWDED: dict[str, Any] = {
+    "upstreams": each(concurrency=1, attempt_timeout=60, retries=0, stale_while_revalidate=60),
+    "forward_headers": ("accept-language",),
+}
+
+
+async def test_what_can_only_wait_in_vain_is_turned_away_on_arrival(capsys: Captured) -> None:
+    hanging = Hanging()
+    async with serving(but(user=hanging, posts=hanging, todos=hanging), **CROWDED) as service:
+        holding = await congested(service, *UPSTREAMS)
+        began = now()
+        response = await service.overview(Accept_Language="nn", X_Request_ID="find-me")
+        assert now() == began
+        assert response.status_code == 503
+        assert response.headers["content-type"] == "application/problem+json"
+        assert int(response.headers["retry-after"]) == 2
+        problem = told(response, OverviewFailed)
+        assert problem["type"] == "/problems/overloaded"
+        for name in NAMES:
+            error = problem["sections"][name]["error"]
+            assert (error["reason"], error["attempts"]) == ("overloaded", 0)
+            assert error["retry_after"] == 1.5
+        (line,) = lines(capsys, "request")
+        assert (line["status"], line["request_id"]) == (503, "find-me")
+        assert line["failed"] == dict.fromkeys(NAMES, "overloaded")
+        await asyncio.gather(*holding)
+    assert len(hanging.asked) == 3
+
+
+async def test_who_has_more_time_may_wait_and_who_asks_the_same_is_no_load() -> None:
+    hanging = Hanging()
+    async with serving(but(user=hanging, posts=hanging, todos=hanging), **CROWDED) as service:
+        holding = await congested(service, *UPSTREAMS)
+        patient = asyncio.ensure_future(
+            service.overview(Accept_Language="nn", X_Request_Timeout_Ms="9000")
+        )
+        same = asyncio.ensure_future(service.overview(Accept_Language="en"))
+        await asyncio.sleep(0.1)
+        assert not patient.done()
+        assert not same.done()
+        for response in await asyncio.gather(*holding, same):
+            assert response.status_code == 504
+        patient.cancel()
+        await asyncio.wait([patient])
+
+
+async def test_as_long_as_there_is_something_to_tell_nobody_is_turned_away() -> None:
+    async with serving(but(posts=Hanging()), **CROWDED) as service:
+        holding = await congested(service, "posts")
+        body = told(await service.overview(Accept_Language="nn"), Overview)
+        assert [body[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
+        assert body["posts"]["error"]["reason"] == "overloaded"
+        await asyncio.gather(*holding)
+
+
+async def test_what_is_stored_is_served_in_any_crowd() -> None:
+    upstream = healthy()
+    crowded = {**CROWDED, "upstreams": each(concurrency=1, attempt_timeout=60, retries=0, ttl=60)}
+    async with serving(upstream, **crowded) as service:
+        await service.overview(Accept_Language="nn")
+        for name in NAMES:
+            now_on(upstream, name, Hanging())
+        holding = await congested(service, *UPSTREAMS)
+        response = await service.overview(Accept_Language="nn")
+        assert told(response, Overview)["complete"] is True
+        await asyncio.gather(*holding)
