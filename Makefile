@@ -5,7 +5,7 @@ LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: run demo test check format acceptance bench lock clean
+.PHONY: run demo test check format acceptance bench chaos lock clean
 
 run: .venv/run
 	@$(BIN)/python -m app
@@ -31,6 +31,10 @@ format: .venv/dev
 acceptance: .venv/acceptance
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python -m pytest acceptance
+
+# Faults and overload over real sockets; each scenario prints its figure.
+chaos: .venv/dev
+	@$(BIN)/python -m chaos $(ARGS)
 
 bench: .venv/run
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -6,11 +6,21 @@ import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from .measure import costs, times
+from .layers import added
+from .measure import APART, COLD, HOT, Bench, costs, times
 from .process import BenchmarkError
-from .report import print_costs, print_header, print_times, shortfalls
+from .report import (
+    print_comparison,
+    print_costs,
+    print_header,
+    print_layers,
+    print_times,
+    shortfalls,
+)
+from .variants import GATHER, SERVICE, VARIANTS
 
 NEEDED = ("wrk", "nginx")
 """Programs, each in the Debian package of its name."""
@@ -21,6 +31,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of each variant at each load")
     parser.add_argument("--seconds", type=float, default=3, help="that a round lasts, at least")
     parser.add_argument("--check", action="store_true", help="exit 1 if the service misses a goal")
+    parser.add_argument(
+        "--against",
+        type=_checkout,
+        metavar="PATH",
+        help="compare this service with that of another checkout, and nothing else",
+    )
     options = parser.parse_args()
 
     os.environ["PATH"] += ":/usr/sbin"  # where Debian keeps nginx, and few users look
@@ -40,19 +56,44 @@ def main() -> int:
     print_header(options.rounds, options.seconds)
     try:
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
-            directory = Path(name)
-            cost = costs(options.rounds, options.seconds, core, load_core, directory)
-            print_costs(cost)
-            time = times(options.rounds, core, load_core, directory)
-            print_times(time)
+            bench = Bench(core, load_core, Path(name), options.rounds, options.seconds)
+            missed = _against(options.against, bench) if options.against else _all(bench)
     except BenchmarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    missed = shortfalls(cost, time)
-    print("\n".join(missed) if missed else "Both goals are met.")
     return 1 if options.check and missed else 0
+
+
+def _all(bench: Bench) -> list[str]:
+    """Every measurement; the goals that were missed."""
+    layers = added()
+    print_layers(layers)
+    cold = costs(COLD, VARIANTS, bench)
+    print_costs(COLD.title, cold)
+    hot = costs(HOT, (GATHER, SERVICE), bench)
+    print_costs(HOT.title, hot)
+    time = times(bench)
+    print_times(time)
+    missed = shortfalls(layers, cold, hot, time)
+    print("\n".join(missed) if missed else "All goals are met.")
+    return missed
+
+
+def _against(root: Path, bench: Bench) -> list[str]:
+    """The service at `root` beside this one; there is no goal to miss."""
+    other = replace(SERVICE, name="other checkout", root=root)
+    for scene in (COLD, APART):
+        print_comparison(scene.title, costs(scene, (SERVICE, other), bench), SERVICE, other)
+    return []
+
+
+def _checkout(path: str) -> Path:
+    root = Path(path).resolve()
+    if not (root / "app" / "__main__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{path} has no app/__main__.py")
+    return root
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from contextlib import closing
+from email.message import Message
 from typing import Any
 
 from .data import USER_IDS
@@ -20,6 +21,18 @@ class Client:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=30)
 
     def get(self, path: str) -> bytes:
+        return self._ask(path)[1]
+
+    def headers(self, path: str) -> Message:
+        return self._ask(path)[0]
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _ask(self, path: str) -> tuple[Message, bytes]:
         try:
             self._connection.request("GET", path)
             response = self._connection.getresponse()
@@ -28,13 +41,7 @@ class Client:
             raise BenchmarkError(f"{path}: {error!r}") from error
         if response.status != 200 or response.getheader("X-Complete") == "false":
             raise BenchmarkError(f"{path} answered {response.status}: {body[:500]!r}")
-        return body
-
-    def json(self, path: str) -> Any:
-        return json.loads(self.get(path))
-
-    def close(self) -> None:
-        self._connection.close()
+        return response.headers, body
 
 
 def durations(port: int, path: str) -> list[float]:
@@ -49,9 +56,9 @@ def durations(port: int, path: str) -> list[float]:
     return taken
 
 
-def verify(variant: Variant, server: Client, upstream: Client) -> None:
-    """Every user's overview equals, field by field, what the upstream itself says."""
-    for user_id in USER_IDS:
+def verify(variant: Variant, server: Client, upstream: Client, user_ids: range) -> None:
+    """Each user's overview equals, field by field, what the upstream itself says."""
+    for user_id in user_ids:
         expected = {
             "user": upstream.json(f"/users/{user_id}"),
             "posts": upstream.json(f"/posts?userId={user_id}"),

@@ -5,6 +5,8 @@ from random import Random
 from typing import Any
 
 USER_IDS = range(1, 11)
+CROWD_IDS = range(1, 101)
+"""More of them, the same ten first: only among many can some be asked for more than others."""
 POSTS_PER_USER = 10
 TODOS_PER_USER = 20
 
@@ -19,7 +21,7 @@ def bodies() -> dict[str, bytes]:
     """Every body the upstream serves, by `users/1`, `posts/1`, `todos/1` and so on."""
     random = Random(1)  # the same bytes in every run
     resources: dict[str, Any] = {}
-    for user_id in USER_IDS:
+    for user_id in CROWD_IDS:
         resources[f"users/{user_id}"] = _user(random, user_id)
         resources[f"posts/{user_id}"] = [
             {

@@ -1,5 +1,7 @@
--- wrk's script: cycles over the users, and reads the server's CPU time while the load is steady.
--- After `--`: seconds, connections, repeats, users, then the pids whose CPU time counts.
+-- wrk's script: asks for users, and reads the server's CPU time while the load is steady.
+-- After `--`: seconds, connections, repeats, users, skew, then the pids whose CPU time counts.
+-- Without skew (0) the users take turns. With it, the user of rank r is asked for in proportion to
+-- 1/r^skew (Zipf's law), in an order that is the same in every run.
 -- A run starts and ends with every connection in the middle of a request, so totals taken from
 -- outside would charge a slow server for work that was never counted as done. Here both clocks are
 -- read at a response: first when each connection has had about one, last when the time is over and
@@ -35,10 +37,34 @@ local function ticks(pids)
     return sum
 end
 
+local DRAWN = 100000
+
+local function turns(users, skew)
+    local order, upto, sum = {}, {}, 0
+    for user = 1, users do
+        order[user] = user
+        sum = sum + user ^ -skew
+        upto[user] = sum
+    end
+    if skew == 0 then
+        return order
+    end
+    math.randomseed(1)
+    for draw = 1, DRAWN do
+        local point, user = math.random() * sum, 1
+        while upto[user] < point do
+            user = user + 1
+        end
+        order[draw] = user
+    end
+    return order
+end
+
 function init(args)
     seconds, connections = tonumber(args[1]), tonumber(args[2])
-    repeats, users = tonumber(args[3]), tonumber(args[4])
-    pids = { unpack(args, 5) }
+    local users, skew = tonumber(args[4]), tonumber(args[5])
+    repeats, order = tonumber(args[3]), turns(users, skew)
+    pids = { unpack(args, 6) }
     asked, answered, bad = 0, 0, 0
     counted, took, used = 0, 0, 0
     paths = {}
@@ -49,7 +75,7 @@ end
 
 function request()
     asked = asked + 1
-    return paths[asked % users + 1]
+    return paths[order[asked % #order + 1]]
 end
 
 function response(status, headers)

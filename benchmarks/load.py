@@ -6,13 +6,21 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .data import USER_IDS
 from .process import HOST, BenchmarkError, members
 
 SCRIPT = Path(__file__).with_name("load.lua")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 AT_MOST = 60
 """Seconds; the script ends every healthy round long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Whose overviews are asked for."""
+
+    user_ids: range
+    skew: float = 0.0
+    """The exponent of Zipf's law; 0: they take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +36,17 @@ class Round:
     p99: float
 
 
-def load(port: int, pid: int, *, connections: int, seconds: float, repeats: int) -> Round:
+def load(
+    port: int, pid: int, traffic: Traffic, *, connections: int, seconds: float, repeats: int
+) -> Round:
     """Keep `connections` requests in flight; an error in any fails the run.
 
     It lasts `seconds`, and on until each connection has had about `repeats` answers.
     """
     options = ["--threads=1", f"--connections={connections}", f"--duration={AT_MOST}"]
     script = ["--script", SCRIPT, f"http://{HOST}:{port}", "--", seconds, connections]
-    command = ["wrk", *options, "--timeout=30", *script, repeats, len(USER_IDS), *members(pid)]
+    users = [len(traffic.user_ids), traffic.skew]
+    command = ["wrk", *options, "--timeout=30", *script, repeats, *users, *members(pid)]
     words = [str(word) for word in command]
     wrk = subprocess.run(words, capture_output=True, text=True, check=False)
     if wrk.returncode:

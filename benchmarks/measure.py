@@ -1,73 +1,116 @@
-"""The two measurements: what an overview costs, and what it adds to the slowest upstream."""
+"""The measurements under load: what an overview costs; and what it adds to the slowest upstream."""
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from .client import OVERVIEW, Client, durations, verify
-from .data import USER_IDS
-from .load import Round, load
+from .data import CROWD_IDS, USER_IDS
+from .load import Round, Traffic, load
 from .process import HOST, free_port, server
-from .report import Costs, Times
+from .report import Times
 from .upstream import fast_upstream, slow_upstream
 from .variants import VARIANTS, Variant
 
-CONNECTIONS = (1, 16, 64)
 WARM_UP = 0.5
 """Seconds of load before a round, for connections and caches of the interpreter."""
 REPEATS = 8
 """Answers a connection in a round: those cut off at its end stay few beside those counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where it is measured, and for how long."""
+
+    core: int
+    """The server's, which it has for itself."""
+    load_core: int
+    directory: Path
+    rounds: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is asked for, and what the upstream says of how long its answers may be kept."""
+
+    title: str
+    traffic: Traffic
+    connections: Sequence[int]
+    cache_control: str = ""
+
+
+COLD = Scene("Cold: ten users in turn, nothing may be kept.", Traffic(USER_IDS), (1, 16, 64))
+APART = Scene(
+    "Cold, and no two requests in flight for the same user.", Traffic(CROWD_IDS), (1, 16, 64)
+)
+HOT = Scene(
+    "Hot: a hundred users by Zipf's law, answers are fresh for one second.",
+    Traffic(CROWD_IDS, skew=1.0),
+    (16, 64),
+    "max-age=1",
+)
+
+
 @contextmanager
 def serving(
-    variant: Variant, upstream: int, core: int, directory: Path
+    variant: Variant, upstream: int, bench: Bench, user_ids: range = USER_IDS
 ) -> Iterator[tuple[int, int]]:
     """Port and pid of a fresh server for `variant`, its answers verified."""
     port = free_port()
     where = {"HOST": HOST, "PORT": str(port), "UVICORN_HOST": HOST, "UVICORN_PORT": str(port)}
-    environment = where | {"UPSTREAM_URL": f"http://{HOST}:{upstream}"}
-    with server(variant.command, environment, port=port, core=core, directory=directory) as pid:
+    with server(
+        variant.command,
+        where | {"UPSTREAM_URL": f"http://{HOST}:{upstream}"},
+        port=port,
+        core=bench.core,
+        directory=bench.directory,
+        root=variant.root,
+    ) as pid:
         with closing(Client(port)) as client, closing(Client(upstream)) as truth:
-            verify(variant, client, truth)
+            verify(variant, client, truth, user_ids)
         yield port, pid
 
 
-def costs(rounds: int, seconds: float, core: int, load_core: int, directory: Path) -> Costs:
+def costs(
+    scene: Scene, variants: Sequence[Variant], bench: Bench
+) -> Mapping[tuple[Variant, int], list[Round]]:
     """Rounds of load; the variants alternate, so that a busy neighbour is shared by all."""
     measured: defaultdict[tuple[Variant, int], list[Round]] = defaultdict(list)
-    with fast_upstream(directory, load_core) as upstream:
-        for connections in CONNECTIONS:
-            for _ in range(rounds):
-                for variant in VARIANTS:
-                    with serving(variant, upstream, core, directory) as (port, pid):
-                        one = one_round(port, pid, connections, seconds)
+    traffic = scene.traffic
+    with fast_upstream(bench.directory, bench.load_core, scene.cache_control) as upstream:
+        for connections in scene.connections:
+            for _ in range(bench.rounds):
+                for variant in variants:
+                    with serving(variant, upstream, bench, traffic.user_ids) as (port, pid):
+                        one = one_round(port, pid, traffic, connections, bench.seconds)
                     measured[variant, connections].append(one)
                     print(".", end="", file=sys.stderr, flush=True)
     return measured
 
 
-def one_round(port: int, pid: int, connections: int, seconds: float) -> Round:
+def one_round(port: int, pid: int, traffic: Traffic, connections: int, seconds: float) -> Round:
     """What a warm server needs under steady load."""
-    load(port, pid, connections=connections, seconds=WARM_UP, repeats=1)
+    load(port, pid, traffic, connections=connections, seconds=WARM_UP, repeats=1)
     # Answered last: with it, what the warm-up left behind is done.
     with closing(Client(port)) as client:
         client.get(OVERVIEW.format(USER_IDS[0]))
-    return load(port, pid, connections=connections, seconds=seconds, repeats=REPEATS)
+    return load(port, pid, traffic, connections=connections, seconds=seconds, repeats=REPEATS)
 
 
-def times(rounds: int, core: int, load_core: int, directory: Path) -> Times:
+def times(bench: Bench) -> Times:
     """One request at a time: the slowest upstream call by itself, then each variant's overviews."""
     direct: list[float] = []
     measured: dict[Variant, list[float]] = {variant: [] for variant in VARIANTS}
     with ExitStack() as stack:
-        upstream = stack.enter_context(slow_upstream(directory, load_core))
+        upstream = stack.enter_context(slow_upstream(bench.directory, bench.load_core))
         ports: dict[Variant, int] = {}
         for variant in VARIANTS:
-            ports[variant], _ = stack.enter_context(serving(variant, upstream, core, directory))
-        for _ in range(rounds):
+            ports[variant], _ = stack.enter_context(serving(variant, upstream, bench))
+        for _ in range(bench.rounds):
             direct += durations(upstream, "/todos?userId={}")
             for variant, port in ports.items():
                 measured[variant] += durations(port, OVERVIEW)

@@ -35,14 +35,15 @@ def server(
     port: int,
     core: int,
     directory: Path,
+    root: Path = ROOT,
 ) -> Iterator[int]:
     """The pid of a server that listens on `port`; its process group ends with the block.
 
     It gets little more than `environment`, and starts in `directory`, so that neither a proxy
-    setting nor somebody's `.env` has a say in the figures.
+    setting nor somebody's `.env` has a say in the figures. Its modules are those of `root`.
     """
     errors = directory / f"{port}.stderr"
-    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
     with errors.open("wb") as stderr:
         process = subprocess.Popen(
             command,

@@ -2,13 +2,16 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from .client import Client
 from .data import bodies
-from .process import HOST, free_port, server
+from .process import HOST, BenchmarkError, free_port, server
 
 # Keep-alive without end: a connection closed under load would be a lottery for the clients.
+# No validators: with them, the service would ask whether its copy is still good, and get a 304
+# without a body, where the others get everything anew. Nginx sends no field that is empty.
 NGINX_CONF = """
 daemon off;
 master_process off;
@@ -23,11 +26,15 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    open_file_cache max=100;
+    open_file_cache max=1000;
     keepalive_timeout 1h;
     keepalive_requests 1000000000;
     types {{ }}
     default_type application/json;
+    etag off;
+    if_modified_since off;
+    add_header Last-Modified "";
+    add_header Cache-Control "{cache_control}";
     server {{
         listen {host}:{port} backlog=4096;
         root {directory}/data;
@@ -39,18 +46,31 @@ http {{
 
 
 @contextmanager
-def fast_upstream(directory: Path, core: int) -> Iterator[int]:
-    """The port of an nginx that serves the data as static files."""
+def fast_upstream(directory: Path, core: int, cache_control: str = "") -> Iterator[int]:
+    """The port of an nginx that serves the data as static files, with that header or without."""
     for path, body in bodies().items():
         file = directory / "data" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(body)
     port = free_port()
     conf = directory / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(directory=directory, host=HOST, port=port))
+    conf.write_text(
+        NGINX_CONF.format(directory=directory, host=HOST, port=port, cache_control=cache_control)
+    )
     command = ["nginx", "-e", str(directory / "nginx.log"), "-p", str(directory), "-c", str(conf)]
     with server(command, {}, port=port, core=core, directory=directory):
+        _say_only(cache_control, port)
         yield port
+
+
+def _say_only(cache_control: str, port: int) -> None:
+    """An answer may be kept for as long as `cache_control` says, and never be asked for in part."""
+    with closing(Client(port)) as client:
+        for path in ("/users/1", "/posts?userId=1", "/todos?userId=1"):
+            headers = client.headers(path)
+            said = headers.get("Cache-Control", "")
+            if said != cache_control or "ETag" in headers or "Last-Modified" in headers:
+                raise BenchmarkError(f"nginx answers {path} with\n{headers}")
 
 
 @contextmanager

@@ -37,6 +37,10 @@ _MOST = 100
 _REST = 1.0
 """Seconds. One probe a second costs an upstream nothing, and its return is noticed within one."""
 
+_FAIR = 0.9
+"""Of the time that most attempts take, or of all that one may take: who had as much was treated
+fairly. Not the whole, because some of a request's time is gone before its first attempt."""
+
 
 class Breaker:
     """The state machine of one mirror. Times are seconds of any one clock that never goes back."""
@@ -127,12 +131,12 @@ def protect(
             try:
                 answer = await fetch(call)
             except Failure as failure:
-                match _blame(failure, min(attempt_timeout, latency.p95 or attempt_timeout)):
+                match _blame(failure, _FAIR * min(attempt_timeout, latency.p95 or attempt_timeout)):
                     case True:
                         tell(breaker.failed(generation, time()), call)
                     case False:
                         tell(breaker.succeeded(generation, time()), call)
-                    case None:
+                    case _:
                         breaker.abandoned(generation)
                 raise
             except BaseException:

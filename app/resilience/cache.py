@@ -139,7 +139,10 @@ class Cached:
             self._emit(BudgetSpent(call))
             return
         context = replace(
-            call.context, deadline=self._time() + self._patience, fan_out=asyncio.Semaphore(1)
+            call.context,
+            deadline=self._time() + self._patience,
+            fan_out=asyncio.Semaphore(1),
+            congestion=None,
         )
         task = asyncio.create_task(self._refreshed(Call(call.question, context, known=known)))
         self._refreshing[call.key] = task

@@ -8,8 +8,8 @@ credentials of somebody else.
 import asyncio
 from dataclasses import dataclass, field
 
-from app.errors import Overloaded, Timeout
-from app.resilience.call import Answer, Call, Fetch, Key, Layer
+from app.errors import Failure, Overloaded, Timeout, TooManyRequests
+from app.resilience.call import Answer, Call, Context, Fetch, Key, Layer
 from app.resilience.ending import end
 from app.resilience.events import Coalesced, Emit
 from app.resilience.latency import Latency
@@ -31,7 +31,8 @@ class _Flight:
 def coalesce(latency: Latency, emit: Emit) -> Layer:
     """Share what is in flight already. A passenger leaves at its own deadline, with `Timeout`.
 
-    When a flight ends because its first passenger's time was up, whoever has more boards another.
+    When a flight ends because its first passenger's time was up, or could not get a permit in it,
+    whoever has more time boards another.
     """
 
     def layer(fetch: Fetch) -> Fetch:
@@ -46,10 +47,11 @@ def coalesce(latency: Latency, emit: Emit) -> Layer:
                     emit(Coalesced(call))
                 try:
                     return await flights.board(flight, call)
-                except (Timeout, Overloaded):
-                    # By then, whoever has time left could get an answer which the flight could not.
-                    then = time() + latency.most + _EARLY
-                    if not flight.call.context.deadline <= then < call.context.deadline:
+                except TooManyRequests:
+                    raise  # whoever asks again now is one more
+                except (Timeout, Overloaded) as failure:
+                    soon = time() + latency.most + _EARLY
+                    if not _had_worse_prospects(flight.call.context, call.context, failure, soon):
                         raise
 
         return coalesced
@@ -78,12 +80,16 @@ class _Flights:
         """Fly along until the end or the deadline, and take the flight down if nobody is left."""
         deadline = call.context.deadline
         flight.passengers += 1
+        # The flight keeps to its own deadline by itself.
+        ours = deadline if deadline < flight.call.context.deadline else None
         try:
-            if deadline >= flight.call.context.deadline:  # which it keeps to by itself
+            if ours is None:
                 return await asyncio.shield(flight.task)
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(ours) as scope:
                 return await asyncio.shield(flight.task)
         except TimeoutError:
+            if ours is None or not scope.expired():
+                raise  # nobody's deadline, but a bug
             raise Timeout("no answer before the deadline") from None
         finally:
             flight.passengers -= 1
@@ -103,6 +109,17 @@ class _Flights:
         key = flight.call.key
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+def _had_worse_prospects(first: Context, ours: Context, failure: Failure, soon: float) -> bool:
+    """Whether what ended the flight ended it for its first passenger alone.
+
+    `soon` is when an attempt that begins now would be over.
+    """
+    if isinstance(failure, Timeout):
+        return first.deadline <= soon < ours.deadline
+    turned_away = first.congestion is not None and ours.congestion is None
+    return turned_away or first.deadline < ours.deadline
 
 
 def _share(flight: _Flight, call: Call) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from app.errors import Failure
+from app.errors import Failure, Overloaded
 from app.resilience.call import Call
 
 
@@ -59,10 +59,10 @@ class BreakerTurned:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """The call was turned away: it would have waited `seconds` for a permit."""
+    """There was no permit for the call, or would not have been in time."""
 
     call: Call
-    seconds: float
+    failure: Overloaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,13 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                 fan_out.release()
 
         async def queue(call: Call) -> None:
-            deadline, fan_out = call.context.deadline, call.context.fan_out
+            try:
+                await both(call.context.fan_out, call.context.deadline)
+            except Overloaded as failure:
+                emit(Shed(call, failure))
+                raise
+
+        async def both(fan_out: asyncio.Semaphore, deadline: float) -> None:
             try:
                 async with asyncio.timeout_at(deadline):
                     await fan_out.acquire()
@@ -133,9 +139,6 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                         raise
             except TimeoutError:
                 raise Overloaded(_NO_PERMIT) from None
-            except Overloaded as overloaded:
-                emit(Shed(call, overloaded.retry_after or 0.0))
-                raise
             # The attempt before may have ended at this very deadline.
             if time() >= deadline:
                 bulkhead.give_back()

@@ -82,8 +82,12 @@ def race(
         emit(Hedging(call))
         return True
 
+    def refund(call: Call) -> None:
+        budget.give_back()
+        call.tally.hedges -= 1
+
     async def raced(call: Call) -> Answer:
-        round_ = _Round(mirrors, turns.of(call), call, affordable)
+        round_ = _Round(mirrors, turns.of(call), call, affordable, refund)
         try:
             return await round_.won(patience(), len(mirrors) if hedge == 0 else 1)
         finally:
@@ -93,7 +97,10 @@ def race(
 
 
 class _Round:
-    """The attempts of one round. `affordable` is asked, and pays, before each extra one."""
+    """The attempts of one round. `affordable` is asked, and pays, before each extra one.
+
+    `refund` gets the price back of one that found a circuit open.
+    """
 
     def __init__(
         self,
@@ -101,12 +108,15 @@ class _Round:
         order: Iterator[int],
         call: Call,
         affordable: Callable[[Call, int], bool],
+        refund: Callable[[Call], None],
     ) -> None:
         self._mirrors = mirrors
         self._order = order
         self._call = call
         self._affordable = affordable
+        self._refund = refund
         self._begun = 0
+        self._paid = 0
         self._failures: list[Failure] = []
         self.running: list[asyncio.Task[Answer]] = []
         """When it is won or given up: the losers."""
@@ -141,16 +151,22 @@ class _Round:
     def _hedge(self) -> bool:
         if not self._affordable(self._call, self._begun):
             return False
+        self._paid += 1
         self._start()
         return True
 
     def _go_on_after(self, failure: Failure) -> None:
         """Do not wait for the next mirror to be due, if there is one that was not asked yet."""
-        if self._begun < len(self._mirrors):
-            if isinstance(failure, CircuitOpen):
-                self._start()  # nothing was asked, so this is nothing extra
-            elif failure.again != "never":
-                self._hedge()
+        another = self._begun < len(self._mirrors)
+        if isinstance(failure, CircuitOpen):
+            # Nobody was asked, so the next one is nothing extra.
+            if another:
+                self._start()
+            elif self._paid:
+                self._paid -= 1
+                self._refund(self._call)
+        elif another and failure.again != "never":
+            self._hedge()
 
 
 class _Turns:

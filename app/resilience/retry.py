@@ -44,7 +44,10 @@ def retry(
                     failures.append(failure)
                     wait = backoff(call, failures)
                     if wait is None:
-                        raise _most_telling(failures) from None
+                        telling = _most_telling(failures)
+                        if telling is not failure:
+                            raise telling from failure
+                        raise
                     call.tally.retries += 1
                     emit(Retrying(call, failure, wait))
                 await asyncio.sleep(wait)

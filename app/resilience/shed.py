@@ -33,8 +33,9 @@ def shed(emit: Emit) -> Layer:
             wait = call.context.congestion
             if wait is None:
                 return await fetch(call)
-            emit(Shed(call, wait))
-            raise Overloaded("too many calls are waiting already", retry_after=round(wait, 3))
+            failure = Overloaded("too many calls are waiting already", retry_after=round(wait, 3))
+            emit(Shed(call, failure))
+            raise failure
 
         return kept_out
 

@@ -18,10 +18,11 @@ def timeout(seconds: float) -> Layer:
             had = min(seconds, call.context.deadline - now)
             if had > 0:
                 try:
-                    async with asyncio.timeout_at(now + had):
+                    async with asyncio.timeout_at(now + had) as scope:
                         return await fetch(call)
                 except TimeoutError:
-                    pass
+                    if not scope.expired():
+                        raise  # not ours, so a bug
             raise Timeout(
                 f"no answer within {round(max(had, 0), 3):g} s",
                 cause="attempt timeout",

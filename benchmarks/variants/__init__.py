@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from benchmarks.process import ROOT
 
 SECTIONS = ("user", "posts", "todos")
 
@@ -19,6 +22,8 @@ class Variant:
     """Serves it where the environment says, by uvicorn's names or by the service's own."""
     sections: Callable[[Overview], Overview]
     """From the variant's answer to the bare data of each section."""
+    root: Path = ROOT
+    """The checkout that its code is from."""
 
 
 def _tutorial(module: str) -> tuple[str, ...]:

@@ -217,6 +217,11 @@ def told() -> list[Event]:
     return []
 
 
+def turns(told: list[Event]) -> list[Event]:
+    """That it may be tried again follows from the clock, and may be told or not."""
+    return [one for one in told if one != BreakerTurned("posts", 7, "half_open")]
+
+
 def protected(
     upstream: Fetch,
     breaker: Breaker,
@@ -276,12 +281,15 @@ async def test_who_meets_the_probe_may_come_back_in_a_second() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else repr(value),
 )
-async def test_a_probe_that_ends_so_leaves_the_circuit(failure: Exception, state: State) -> None:
+async def test_a_probe_that_ends_so_leaves_the_circuit(
+    told: list[Event], failure: Exception, state: State
+) -> None:
     """Blamed on the mirror: open. An answer, if not a welcome one: closed. Neither: no change."""
     breaker, upstream = an_open_breaker(), FakeUpstream(0, failure)
     await asyncio.sleep(1)
-    assert await ending(protected(upstream, breaker)(a_call())) is failure
+    assert await ending(protected(upstream, breaker, told)(a_call())) is failure
     assert breaker.state(now()) == state
+    assert turns(told) == ([] if state == "half_open" else [BreakerTurned("posts", 7, state)])
     assert (breaker.admit(now()) is None) is (state == "open")
 
 
@@ -368,11 +376,6 @@ async def test_a_good_call_leaves_a_closed_circuit_alone(told: list[Event]) -> N
     for _ in range(3):
         assert isinstance(await protected(FakeUpstream(), breaker, told)(a_call()), Answer)
     assert (breaker.state(now()), told) == ("closed", [])
-
-
-def turns(told: list[Event]) -> list[Event]:
-    """That it may be tried again follows from the clock, and may be told or not."""
-    return [one for one in told if one != BreakerTurned("posts", 7, "half_open")]
 
 
 async def test_it_is_told_when_the_circuit_opens_stays_open_and_closes(told: list[Event]) -> None:

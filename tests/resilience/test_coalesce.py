@@ -16,6 +16,7 @@ from app.errors import (
     NotFound,
     Overloaded,
     Timeout,
+    TooManyRequests,
     Unreachable,
     UpstreamStatus,
 )
@@ -23,6 +24,7 @@ from app.resilience.call import Answer, Call, Fetch, Key
 from app.resilience.coalesce import coalesce
 from app.resilience.events import Coalesced, Event
 from app.resilience.latency import Latency
+from app.resilience.shed import shed
 from tests.fakes import (
     FakeUpstream,
     a_call,
@@ -262,10 +264,10 @@ async def test_who_has_time_left_boards_again_when_the_firsts_time_was_up(late: 
         (0.05, 0.9, 5, False),
     ],
 )
-@pytest.mark.parametrize("failure", [Timeout("early"), Overloaded("early")])
 async def test_it_was_the_firsts_time_if_an_answer_would_not_have_fitted_in_what_was_left(
-    failure: Failure, usual: float | None, ended: float, deadline: float, again: bool
+    usual: float | None, ended: float, deadline: float, again: bool
 ) -> None:
+    failure = Timeout("early")
     upstream = FakeUpstream(ended, failure)
     fetch = a_layer(upstream, latency=None if usual is None else that_takes(usual))
     ends = await asyncio.gather(ending(fetch(until(1))), ending(fetch(until(deadline))))
@@ -273,9 +275,41 @@ async def test_it_was_the_firsts_time_if_an_answer_would_not_have_fitted_in_what
     assert len(upstream.began) == 1 + again
 
 
+@pytest.mark.parametrize(("deadline", "again"), [(1.0, False), (1.1, True)])
+async def test_who_has_more_time_than_the_first_may_find_a_permit_where_it_did_not(
+    deadline: float, again: bool
+) -> None:
+    upstream = FakeUpstream(0, Overloaded("full"))
+    fetch = a_layer(upstream)
+    ends = await asyncio.gather(ending(fetch(until(1.0))), ending(fetch(until(deadline))))
+    assert [type(end) for end in ends] == [Overloaded, Overloaded]
+    assert len(upstream.began) == 1 + again
+
+
+@pytest.mark.parametrize("first_is_congested", [True, False])
+async def test_who_was_let_in_does_not_share_the_fate_of_who_was_not(
+    first_is_congested: bool,
+) -> None:
+    upstream = FakeUpstream()
+    fetch = coalesce(Latency(), list[Event]().append)(shed(list[Event]().append)(upstream))
+    calls = [a_call(replace(a_context(), congestion=1.0)), a_call()]
+    if not first_is_congested:
+        calls.reverse()
+    ends = await asyncio.gather(*(ending(fetch(one)) for one in calls))
+    assert [type(end) for end in ends] == [Overloaded if first_is_congested else Answer, Answer]
+    assert len(upstream.began) == 1
+
+
+async def test_a_timeout_error_that_is_no_deadline_of_ours_is_a_bug() -> None:
+    fetch = a_layer(FakeUpstream(0, TimeoutError()))
+    ends = await asyncio.gather(*(ending(fetch(until(one))) for one in (2, 1, 3)))
+    assert [type(end) for end in ends] == [TimeoutError] * 3
+
+
 @pytest.mark.parametrize(
     "failure",
     [
+        TooManyRequests("busy"),
         Unreachable("broken"),
         UpstreamStatus(500),
         InvalidPayload("garbage"),

@@ -149,7 +149,7 @@ async def test_who_cannot_have_an_answer_in_time_is_turned_away_on_arrival(
     with pytest.raises(Overloaded, match="no free capacity before the deadline") as turned_away:
         await fetch(hasty)
     assert (now(), turned_away.value.retry_after) == (0.0, wait)
-    assert told == [Shed(hasty, wait)]
+    assert told == [Shed(hasty, turned_away.value)]
     assert not hasty.context.fan_out.locked()
     asking = asyncio.ensure_future(fetch(patient))
     await asyncio.sleep(0)
@@ -253,6 +253,7 @@ async def test_the_queue_follows_the_limit_up_and_down() -> None:
         bulkhead.give_back()
         assert (bulkhead.in_flight, bulkhead.queued) == (in_flight, 4)
     bulkhead.limit.permits = 3
+    assert not bulkhead.free  # nobody who comes now may pass those who wait
     bulkhead.give_back()
     assert (bulkhead.in_flight, bulkhead.queued) == (3, 1)
     bulkhead.give_back()

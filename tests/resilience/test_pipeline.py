@@ -163,7 +163,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
     with pytest.raises(Overloaded, match="waiting") as turned_away:
         await upstream.fetch(alone)
     assert (now(), turned_away.value.retry_after) == (0.5, 1.5)
-    assert of_kind(Shed, told) == [Shed(alone, 1.5)]
+    assert of_kind(Shed, told) == [Shed(alone, turned_away.value)]
     assert alone.tally.attempts == 0
     assert await upstream.fetch(a_call(congested)) is await flight
     assert upstream.budget.left == pytest.approx(6.2)  # it has not even earned

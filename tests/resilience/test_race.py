@@ -558,7 +558,8 @@ def _check_bounds(
     assert 1 <= len(attempts) <= most
     assert [one.mirror for one in attempts] == [n % mirrors for n in range(len(attempts))]
     hedges = call.tally.hedges
-    assert told.count(Hedging(call)) == hedges == reserve - budget.left <= reserve
+    # One that found a circuit open was told, and its price given back.
+    assert told.count(Hedging(call)) >= hedges == reserve - budget.left <= reserve
     at_first = mirrors if hedge == 0 else 1
     free = sum(isinstance(one.outcome, CircuitOpen) for one in attempts)
     assert len(attempts) <= at_first + hedges + free

@@ -62,5 +62,5 @@ async def test_nothing_is_begun_for_a_request_that_was_turned_away(wait: float) 
     assert isinstance(failure, Overloaded)
     assert failure.retry_after == round(wait, 3)
     assert "waiting" in failure.detail
-    assert told == [Shed(call, wait)]
+    assert told == [Shed(call, failure)]
     assert upstream.began == []

@@ -68,3 +68,8 @@ async def test_a_cancellation_is_not_a_timeout() -> None:
     task.cancel()
     await ending(task)
     assert task.cancelled()
+
+
+async def test_a_timeout_error_that_is_not_ours_is_a_bug() -> None:
+    bug = TimeoutError()
+    assert await ending(timeout(0.8)(FakeUpstream(0.1, bug))(a_call())) is bug

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from app.errors import Failure, InvalidPayload, Timeout, Unreachable, UpstreamStatus
+from app.errors import (
+    Failure,
+    InvalidPayload,
+    Overloaded,
+    Timeout,
+    Unreachable,
+    UpstreamStatus,
+)
 from app.resilience.call import Call
 from app.resilience.events import (
     AttemptCancelled,
@@ -118,7 +125,7 @@ def test_what_was_tried_and_what_it_came_to_is_one_line(
         AttemptEnded(a_call(), 0, 0.8, None),
         AttemptCancelled(a_call(), 0, 0.8),
         Hedging(a_call()),
-        Shed(a_call(), 0.8),
+        Shed(a_call(), Overloaded("full")),
         Coalesced(a_call()),
         ServedFromCache(a_call(), stale=False),
         ServedFromCache(a_call(), stale=True),

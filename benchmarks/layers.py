@@ -1,0 +1,185 @@
+"""`python -m benchmarks.layers`: what the resilience layers add to one call, without a network.
+
+Calls go through the whole pipeline, and the same calls straight to its bottom, in turn; what the
+first cost beyond the second is the layers' own. The bottom gives up its turn once, as any exchange
+does, and answers. Around it all is as the service does it: sixteen requests at once, each with a
+task for each of its calls, every call for something that was never asked for before.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from math import inf
+from statistics import median
+from time import process_time
+
+import uvloop
+
+from app.resilience.breaker import Breaker, protect
+from app.resilience.budget import RetryBudget
+from app.resilience.cache import Cached, Store
+from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Keeping, Question
+from app.resilience.coalesce import coalesce
+from app.resilience.latency import Latency
+from app.resilience.limit import Bulkhead, limit
+from app.resilience.observe import observe
+from app.resilience.pipeline import pipeline
+from app.resilience.retry import retry
+from app.resilience.shed import shed
+from app.resilience.timeout import timeout
+from app.settings import Settings, UpstreamSettings
+from app.telemetry import logs
+from app.views.plan import Outcomes, Plan, gather, look
+
+from .process import BenchmarkError
+
+REQUESTS = 16
+"""In flight at once."""
+SECTIONS = ("user", "posts", "todos")
+BATCH = REQUESTS * 20
+"""Requests of one sample: short, so that a busy moment spoils few of them."""
+REPEATS = 30
+"""Samples of each; the first ones only warm up."""
+WARM_UP = 3
+BODY = b"x" * 2000
+
+WHOLE = {"all layers": NOT_KEPT, "all layers, kept": Keeping(inf, inf, inf)}
+"""The pipeline, above a bottom whose answers are stored or not. None is looked up again."""
+
+_targets = count()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A way to ask: `found` looks for what need not be asked for at all."""
+
+    fetch: Fetch
+    found: Callable[[Call], Answer | None] | None = None
+
+
+def added(repeats: int = REPEATS) -> Mapping[str, float]:
+    """Microseconds of CPU time that each stack adds to a call, by its name."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _as_the_service_collects():
+        samples = runner.run(_samples(WARM_UP + repeats))
+    straight = samples.pop("")
+    return {
+        name: median(a - b for a, b in zip(taken, straight, strict=True))
+        for name, taken in samples.items()
+    }
+
+
+async def _samples(repeats: int) -> dict[str, list[float]]:
+    settings = Settings.model_construct()  # the defaults, whatever the environment says
+    stacks = _stacks(settings)
+    samples: dict[str, list[float]] = {name: [] for name in stacks}
+    for _ in range(repeats):
+        for name, ask in stacks.items():
+            samples[name].append(await _cost(ask, settings))
+    return {name: taken[WARM_UP:] for name, taken in samples.items()}
+
+
+def _stacks(settings: Settings) -> dict[str, Ask]:
+    """What is measured, by name: straight to the bottom, all layers, and each layer by itself."""
+    upstream = UpstreamSettings()
+    emit = logs.tell(logs.logger(settings))
+
+    def whole(keeping: Keeping) -> Ask:
+        piped = pipeline(
+            [_bottom(keeping)],
+            upstream,
+            store=_full_store(),
+            patience=settings.request_timeout,
+            emit=emit,
+        )
+        return Ask(piped.fetch, piped.fetch.look)
+
+    bottom, latency, budget = _bottom(NOT_KEPT), Latency(), RetryBudget(upstream.retry_budget)
+    cached = Cached(bottom, Store(), budget, emit, settings.request_timeout)
+    bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout)
+    seconds = upstream.attempt_timeout
+    layers = {
+        "coalesce": coalesce(latency, emit),
+        "shed": shed(emit),
+        "retry": retry(
+            upstream.retries, budget, latency, emit, elsewhere=False, random=lambda: 0.5
+        ),
+        "protect": protect(Breaker(), latency, emit, mirror=0, attempt_timeout=seconds),
+        "limit": limit(bulkhead, emit),
+        "observe": observe(latency, emit, mirror=0),
+        "timeout": timeout(seconds),
+    }
+    return (
+        {"": Ask(bottom)}
+        | {name: whole(keeping) for name, keeping in WHOLE.items()}
+        | {"cache": Ask(cached, cached.look)}
+        | {name: Ask(layer(bottom)) for name, layer in layers.items()}
+    )
+
+
+def _bottom(keeping: Keeping) -> Fetch:
+    answer = Answer(Data(BODY), 1_700_000_000.0, keeping)
+
+    async def send(call: Call) -> Answer:
+        await asyncio.sleep(0)
+        return answer
+
+    return send
+
+
+def _full_store() -> Store:
+    """As after a while: whatever is kept takes the place of something else."""
+    store, size = Store(), -1
+    while store.size > size:
+        size = store.size
+        store.put(("", f"{size:09}", ()), Answer(Data(BODY), 0.0))
+    return store
+
+
+async def _cost(ask: Ask, settings: Settings) -> float:
+    """Microseconds of CPU time for one call, of a batch of requests."""
+    plans = iter([_plan() for _ in range(BATCH)])
+    time = asyncio.get_running_loop().time
+    ended: list[Outcomes] = []
+
+    async def client() -> None:
+        for plan in plans:
+            context = Context(
+                time() + settings.request_timeout, asyncio.Semaphore(settings.fan_out), "benchmark"
+            )
+            found = look(plan, context, ask.found) if ask.found else {}
+            ended.append(await gather(plan, context, ask.fetch, found))
+
+    began = process_time()
+    await asyncio.gather(*(client() for _ in range(REQUESTS)))
+    took = process_time() - began
+    answers = [one.result for outcomes in ended for one in outcomes.values()]
+    if len(answers) != BATCH * len(SECTIONS) or not all(isinstance(a, Answer) for a in answers):
+        raise BenchmarkError("a call was not answered")
+    return took / len(answers) * 1e6
+
+
+def _plan() -> Plan:
+    questions = {name: Question(name, f"/{name}/{next(_targets)}", Data) for name in SECTIONS}
+    return Plan(0, SECTIONS, questions, frozenset())
+
+
+@contextmanager
+def _as_the_service_collects() -> Iterator[None]:
+    """Garbage, as `app.__main__` has it."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+if __name__ == "__main__":
+    for name, microseconds in added().items():
+        print(f"{name:22}{microseconds:>8.1f}")

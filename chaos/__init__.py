@@ -1,0 +1,1 @@
+"""What the service does when its upstreams do not do well, measured on real processes."""

@@ -1,0 +1,114 @@
+"""Upstreams that labour, die and come back, on the sockets of the tests' upstream."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from benchmarks.process import HOST
+from chaos.service import NAMES
+from tests.service.replies import good
+from tests.service.upstream import Connection, Exchange, Reply, Upstream
+
+
+class Workers:
+    """So many workers who take the same time for each call, and one queue before them.
+
+    As with most servers, work goes on for clients that have left.
+    """
+
+    def __init__(self, workers: int, seconds: float) -> None:
+        self._workers = workers
+        self._seconds = seconds
+        self._queue: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.most_queued = 0
+
+    @property
+    def capacity(self) -> float:
+        """Calls a second."""
+        return self._workers / self._seconds
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+
+    async def _work(self) -> None:
+        time = asyncio.get_running_loop().time
+        free = time()
+        while True:
+            done = await self._queue.get()
+            # Timers are late by a millisecond or so, which must not add up to a lower capacity.
+            free = max(free, time() - 0.002) + self._seconds
+            await asyncio.sleep(free - time())
+            if not done.done():
+                done.set_result(None)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(done)
+        self.most_queued = max(self.most_queued, self._queue.qsize())
+        await done
+        await good(exchange)
+
+
+@asynccontextmanager
+async def refusing(upstream: Upstream) -> AsyncIterator[None]:
+    """Nobody listens at its port, which nobody else can get meanwhile."""
+    assert upstream._server is not None
+    upstream._server.close()
+    upstream.hang_up()
+    # Bound, but not listening yet.
+    dead = socket.socket()
+    dead.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    dead.bind((HOST, upstream.port))
+    try:
+        yield
+    finally:
+        loop = asyncio.get_running_loop()
+        upstream._server = await loop.create_server(lambda: Connection(upstream), sock=dead)
+
+
+class Switch:
+    """A reply that can be changed."""
+
+    def __init__(self, reply: Reply = good) -> None:
+        self.reply = reply
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await self.reply(exchange)
+
+    @asynccontextmanager
+    async def doing(self, reply: Reply) -> AsyncIterator[None]:
+        before, self.reply = self.reply, reply
+        try:
+            yield
+        finally:
+            self.reply = before
+
+
+@asynccontextmanager
+async def three(replies: Mapping[str, Reply] | None = None) -> AsyncIterator[dict[str, Upstream]]:
+    """An upstream for each section."""
+    async with AsyncExitStack() as stack:
+        yield {
+            name: await stack.enter_async_context(Upstream((replies or {}).get(name, good)))
+            for name in NAMES
+        }
+
+
+def urls(upstreams: Mapping[str, Upstream]) -> dict[str, str]:
+    """The settings that lead to them."""
+    return {f"UPSTREAMS__{name}__URLS": one.url for name, one in upstreams.items()}
