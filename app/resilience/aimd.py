@@ -23,16 +23,24 @@ class AdaptiveLimit:
     def __init__(self, ceiling: int, latency: Latency, timeout: float) -> None:
         self.ceiling = ceiling
         self.permits = ceiling
+        self.answers = 0
+        """That there were so far."""
         self._exact = float(ceiling)
+        self._regained = 0.0
+        self._fell = float("-inf")
         self._latency = latency
         self._timeout = timeout
-        self._fell = float("-inf")
 
-    def ended(self, began: float, now: float, in_flight: int) -> None:
-        """Learn from an attempt that ended, however it did; `in_flight` with it.
+    def ended(
+        self, began: float, now: float, in_flight: int, *, answered: bool, meanwhile: int
+    ) -> None:
+        """Learn from an attempt that ended, `answered` or not; `in_flight` with it.
 
-        While most permits lie idle, their number is not what makes an attempt quick or slow.
+        `meanwhile` others were answered. By Little's law, that many at most can be in flight if
+        each is to take no longer than that. While most permits lie idle, their number is not what
+        makes an attempt quick or slow.
         """
+        self.answers += answered
         if 2 * in_flight < self.permits:
             return
         late = min(max(self._timeout / 2, 2 * self._latency.usual), 0.99 * self._timeout)
@@ -40,10 +48,14 @@ class AdaptiveLimit:
             # All that were in flight with the first late one are late as well: one fall for all.
             if began > self._fell:
                 self._fell = now
-                self._set(max(self._exact * _DECREASE, min(_LEAST, self.ceiling)))
-        elif self.permits < self.ceiling:
-            # One more for each round of permits.
-            self._set(min(self._exact + 1 / self._exact, self.ceiling))
+                # A silence says nothing of what the upstream bears once it is over.
+                self._regained = 0.0 if meanwhile else self._exact / 2
+                bears = meanwhile * late / (now - began)
+                self._set(max(min(self._exact * _DECREASE, bears), min(_LEAST, self.ceiling)))
+        elif answered and self.permits < self.ceiling:
+            # One more for each round of permits; after a silence, for each answer at first.
+            step = 1.0 if self._exact < self._regained else 1 / self._exact
+            self._set(min(self._exact + step, self.ceiling))
 
     def _set(self, permits: float) -> None:
         self._exact = permits

@@ -45,10 +45,10 @@ class Latency:
     def add_unfinished(self, seconds: float) -> None:
         """Count one that was given up after `seconds`, if that says anything.
 
-        It would have taken longer, nobody knows how much; only one that was late already is known
-        to be one of the slow.
+        It would have taken longer, nobody knows how much; from the median on it is known to belong
+        there. Where all that is slow is given up, nothing else would tell of it.
         """
-        if self.p95 is not None and seconds >= self.p95:
+        if self.p50 is not None and seconds >= self.p50:
             self.add(seconds)
 
     def _look(self) -> None:

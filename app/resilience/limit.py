@@ -6,7 +6,7 @@ Nygard, *Release It!*, "Bulkheads". Below retry, so that nobody holds a permit w
 import asyncio
 from math import inf
 
-from app.errors import Overloaded
+from app.errors import NotFound, Overloaded
 from app.resilience.aimd import AdaptiveLimit
 from app.resilience.call import Answer, Call, Fetch, Layer
 from app.resilience.events import Emit, Shed
@@ -113,11 +113,24 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
             else:
                 await fan_out.acquire()
                 bulkhead.take()
-            began = time()
+            began, answers = time(), bulkhead.limit.answers
+            answered = False
             try:
-                return await fetch(call)
+                answer = await fetch(call)
+            except NotFound:
+                answered = True
+                raise
+            else:
+                answered = True
+                return answer
             finally:
-                bulkhead.limit.ended(began, time(), bulkhead.in_flight)
+                bulkhead.limit.ended(
+                    began,
+                    time(),
+                    bulkhead.in_flight,
+                    answered=answered,
+                    meanwhile=bulkhead.limit.answers - answers,
+                )
                 bulkhead.give_back()
                 fan_out.release()
 
