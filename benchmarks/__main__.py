@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .layers import added
-from .measure import APART, COLD, HOT, Bench, costs, times
+from .measure import COLD, HOT, Bench, costs, times
 from .process import BenchmarkError
 from .report import (
     print_comparison,
@@ -84,8 +84,7 @@ def _all(bench: Bench) -> list[str]:
 def _against(root: Path, bench: Bench) -> list[str]:
     """The service at `root` beside this one; there is no goal to miss."""
     other = replace(SERVICE, name="other checkout", root=root)
-    for scene in (COLD, APART):
-        print_comparison(scene.title, costs(scene, (SERVICE, other), bench), SERVICE, other)
+    print_comparison(COLD.title, costs(COLD, (SERVICE, other), bench), SERVICE, other)
     return []
 
 

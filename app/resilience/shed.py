@@ -11,18 +11,21 @@ from app.resilience.call import Answer, Call, Fetch, Layer
 from app.resilience.events import Emit, Shed
 from app.resilience.limit import Bulkhead
 
-_SHARE = 0.5
-"""Of the time that a request has, which its first permits may take. The rest is for the attempts,
-and keeps the queues short of the point where a bulkhead has to turn single calls away."""
+_BEHIND = 0.05
+_TOO_LONG = 0.5
+"""Of the time that a request has, which its permits may take. The rest is for the attempts, and
+keeps the queues short of the point where a bulkhead has to turn single calls away."""
 
 
 def congestion(bulkheads: Iterable[Bulkhead], seconds: float) -> float | None:
     """How long a request with `seconds` of time would have to wait, if that is too long.
 
-    As long as one upstream is free enough, there is something to tell, and the request goes on.
+    Only when all of its upstreams are behind: while one is not, there is something to tell.
     """
-    wait = min((bulkhead.expected_wait() for bulkhead in bulkheads), default=0.0)
-    return wait if wait > seconds * _SHARE else None
+    waits = [bulkhead.expected_wait() for bulkhead in bulkheads]
+    if min(waits, default=0.0) > seconds * _BEHIND and max(waits) > seconds * _TOO_LONG:
+        return max(waits)
+    return None
 
 
 def shed(emit: Emit) -> Layer:

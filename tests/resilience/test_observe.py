@@ -112,12 +112,12 @@ async def test_what_the_mirror_answered_tells_how_long_it_takes_and_what_broke_d
 
 
 @pytest.mark.parametrize(("usual", "counts"), [(0.0, True), (60.0, False)])
+@pytest.mark.parametrize("cancelled", [True, False])
 async def test_what_was_given_up_counts_if_it_was_late_already(
-    told: list[Event], usual: float, counts: bool
+    told: list[Event], usual: float, counts: bool, cancelled: bool
 ) -> None:
     latency = all_took(usual)
-    fetch, late = observed(told, FakeUpstream(60), latency), Timeout("late")
-    for _ in range(20):
-        await given_up(fetch, a_call())
-        await ending(observed(told, FakeUpstream(0, late), latency)(a_call()))
+    fetch = observed(told, FakeUpstream(60 if cancelled else 0, Timeout("late")), latency)
+    for _ in range(40):
+        await (given_up(fetch, a_call()) if cancelled else ending(fetch(a_call())))
     assert ((latency.p50, latency.p95) != (usual, usual)) is counts

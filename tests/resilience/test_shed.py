@@ -32,14 +32,16 @@ def free() -> Bulkhead:
     [
         ([congested(1.01)], 1.01),
         ([congested(1.0)], None),  # half of the time is for waiting
-        ([congested(3), congested(1.5), congested(2)], 1.5),
-        ([congested(3), congested(0.5), congested(2)], None),  # one can tell something
+        ([congested(2), congested(0.5), congested(3)], 3.0),
+        ([congested(3), congested(0.11)], 3.0),
+        ([congested(3), congested(0.1)], None),  # one is hardly behind, and can tell something
+        ([congested(0.9), congested(0.9)], None),
         ([congested(3), free()], None),
         ([free()], None),
         ([], None),
     ],
 )
-def test_a_request_is_kept_out_if_all_its_upstreams_take_too_much_of_its_time(
+def test_a_request_is_kept_out_if_all_its_upstreams_are_behind_and_one_by_too_much(
     bulkheads: list[Bulkhead], wait: float | None
 ) -> None:
     assert congestion(iter(bulkheads), seconds=2.0) == wait

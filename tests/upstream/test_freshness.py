@@ -151,6 +151,7 @@ def test_expires_of_an_upstream_whose_clock_is_wrong_is_a_span_and_no_instant() 
         ({"age": "-5"}, 0, 0),
         ({}, 2.5, 2.5),
         ({}, -7, 0),
+        ({"age": "10"}, -7, 10),
         ({"age": "10"}, 2.5, 12.5),
         ({"date": "Sun, 22 Nov 2026 12:59:40 GMT"}, 0, 20),
         ({"date": "Sun, 22 Nov 2026 12:59:40 GMT", "age": "10"}, 2.5, 20),
