@@ -5,7 +5,7 @@ LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: run demo test check format acceptance bench chaos lock clean
+.PHONY: run demo test coverage check format acceptance bench chaos lock clean
 
 run: .venv/run
 	@$(BIN)/python -m app
@@ -15,6 +15,11 @@ demo: .venv/run
 
 test: .venv/dev
 	@$(BIN)/python -m pytest
+
+# Every branch of the layers, by their own tests.
+coverage: .venv/dev
+	@$(BIN)/python -m coverage run -m pytest --quiet tests/resilience
+	@$(BIN)/python -m coverage report
 
 check: .venv/dev
 	@$(BIN)/ruff format --check .
@@ -61,4 +66,4 @@ lock: .venv/bin/python
 	@$(INSTALL) -r requirements/acceptance.txt && touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules
+	rm -rf .coverage .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import Overloaded, Unreachable
+from app.errors import NotFound, Overloaded, Unreachable
 from app.resilience.call import Answer, Call, Context, Fetch
 from app.resilience.events import Event, Shed
 from app.resilience.latency import Latency
@@ -344,3 +344,20 @@ async def _all_meet_inside(bulkhead: Bulkhead, context: Context, number: int) ->
 
     async with asyncio.timeout(1):
         await asyncio.gather(*(limited(bulkhead, meet)(a_call(context)) for _ in range(number)))
+
+
+@pytest.mark.parametrize(
+    ("end", "more"), [(None, True), (NotFound("none"), True), (Unreachable("broken"), False)]
+)
+async def test_answers_bring_permits_back_and_that_there_is_nothing_is_one(
+    end: Exception | None, more: bool
+) -> None:
+    bulkhead = Bulkhead(64, attempt_timeout=0.8)
+    await at_once(limited(bulkhead, FakeUpstream(0.8, Unreachable("broken"))), 64)
+    assert bulkhead.limit.permits == 4
+    await at_once(limited(bulkhead, FakeUpstream(0.1, end)), 4)
+    assert (bulkhead.limit.permits > 4) is more
+
+
+async def at_once(fetch: Fetch, number: int) -> None:
+    await asyncio.gather(*(ending(fetch(a_call(a_context()))) for _ in range(number)))
