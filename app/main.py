@@ -10,6 +10,7 @@ from app import settings as configuration
 from app.api import docs, health, openapi, overview, problems
 from app.api.dependencies import Service
 from app.api.envelope import Envelope
+from app.api.remembering import Remembering
 from app.demo import FAULT_HEADER, demo_fault, demo_upstream
 from app.resilience.cache import Store
 from app.resilience.pipeline import pipeline
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=[Middleware(Envelope, log=log)],
+        middleware=[Middleware(Envelope, log=log), Middleware(Remembering)],
     )
     app.include_router(overview.router, dependencies=[Depends(demo_fault)] if settings.demo else [])
     app.include_router(health.router)

@@ -16,7 +16,7 @@ from app.api.dependencies import CACHE_CONTROL, FanOut, Number, TimeoutMs, conte
 from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import HangUp
 from app.api.problems import problem
-from app.api.remembering import RememberingRoute
+from app.api.written import Written
 from app.errors import Failure, NotFound
 from app.sources.resource import Id
 from app.views.overview import (
@@ -41,7 +41,10 @@ Names = Annotated[list[SectionName], BeforeValidator(_split), Field(min_length=1
 
 PATH = "/v1/users/{user_id}/overview"
 
-router = APIRouter(tags=["Views"], route_class=RememberingRoute)
+_ALL_IS_WELL = {"complete": True, "failed": {}, "stale": []}
+"""What the log says of such an answer."""
+
+router = APIRouter(tags=["Views"])
 
 
 @router.get(
@@ -73,24 +76,35 @@ async def get_overview(
     serving = service(request)
 
     async def repeat(request: Request) -> Response:
-        return await _answer(request, await fan_out_of(request), plan, timeout_ms)
+        return await _answer(request, await fan_out_of(request), plan, timeout_ms, written)
 
+    written = Written()
     if not serving.settings.demo:  # whose faults are another parameter
-        serving.remembered.add(request, repeat)
-    return await _answer(request, fan_out, plan, timeout_ms)
+        serving.remembered.add(request.scope, repeat)
+    return await _answer(request, fan_out, plan, timeout_ms, written)
 
 
 async def _answer(
-    request: Request, fan_out: asyncio.Semaphore, plan: Plan, timeout_ms: int | None
+    request: Request,
+    fan_out: asyncio.Semaphore,
+    plan: Plan,
+    timeout_ms: int | None,
+    written: Written,
 ) -> Response:
     began = perf_counter()
     serving = service(request)
     asking = context(request, fan_out, timeout_ms, plan)
     outcomes: Outcomes = look(plan, asking, serving.look)
-    if len(outcomes) < len(plan.questions):
+    all_found = len(outcomes) == len(plan.questions)
+    if not all_found:
         async with HangUp(request.receive):
             outcomes = await gather(plan, asking, serving.fetch, outcomes)
     now = asyncio.get_running_loop().time()
+    if all_found and "if-none-match" not in request.headers:
+        response = written.again(outcomes, now)
+        if response is not None:
+            request.scope["log"] = _ALL_IS_WELL
+            return response
     complete = is_complete(plan, outcomes)
     request.scope["log"] = {
         "complete": complete,
@@ -114,7 +128,10 @@ async def _answer(
         if caching.matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
     body = overview_json(plan, complete, section_json(plan, outcomes))
-    return Response(body, headers=headers, media_type="application/json")
+    response = Response(body, headers=headers, media_type="application/json")
+    if all_found and complete:
+        written.keep(outcomes, now, response)
+    return response
 
 
 def _chosen(

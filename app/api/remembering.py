@@ -1,20 +1,19 @@
-"""A route that solves the parameters of equal requests once.
+"""Equal requests are solved once.
 
-What FastAPI does to turn a request into arguments costs as much as all the rest of an answer whose
-sections are stored already (benchmarks/README.md has the profile), and depends on nothing but the
-request's target and one header.
+What FastAPI does to turn a request into arguments and to find its route costs more than all the
+rest of an answer whose sections are stored already (benchmarks/README.md has the profile), and
+depends on nothing but the request's target and one header.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Repeat = Callable[[Request], Awaitable[Response]]
 """Answers another request that differs from the first one in nothing that was solved."""
 
-_Key = tuple[str, bytes, tuple[bytes, ...]]
+_Key = tuple[str, str, bytes, tuple[bytes, ...]]
 
 _MOST = 2048
 _LONGEST = 256
@@ -28,11 +27,11 @@ class Remembered:
     def __init__(self) -> None:
         self._repeats: dict[_Key, Repeat] = {}
 
-    def find(self, request: Request) -> Repeat | None:
-        return self._repeats.get(_key(request))
+    def find(self, scope: Scope) -> Repeat | None:
+        return self._repeats.get(_key(scope))
 
-    def add(self, request: Request, repeat: Repeat) -> None:
-        path, query, timeouts = key = _key(request)
+    def add(self, scope: Scope, repeat: Repeat) -> None:
+        _, path, query, timeouts = key = _key(scope)
         if len(path) + len(query) + sum(1 + len(one) for one in timeouts) > _LONGEST:
             return
         if len(self._repeats) >= _MOST:
@@ -40,21 +39,23 @@ class Remembered:
         self._repeats[key] = repeat
 
 
-def _key(request: Request) -> _Key:
-    scope = request.scope
+def _key(scope: Scope) -> _Key:
     # All of them: a header that is repeated makes another request.
     timeouts = tuple(value for name, value in scope["headers"] if name == b"x-request-timeout-ms")
-    return scope["path"], scope["query_string"], timeouts
+    return scope["method"], scope["path"], scope["query_string"], timeouts
 
 
-class RememberingRoute(APIRoute):
-    """An endpoint on it calls `Remembered.add` once it knows what was asked."""
+class Remembering:
+    """Answers what is remembered, past FastAPI; the endpoints say what is (`Remembered.add`)."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        solve = super().get_route_handler()
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-        async def handle(request: Request) -> Response:
-            repeat = request.app.state.service.remembered.find(request)
-            return await (solve(request) if repeat is None else repeat(request))
-
-        return handle
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            repeat = scope["app"].state.service.remembered.find(scope)
+            if repeat is not None:
+                response = await repeat(Request(scope, receive))
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
