@@ -6,6 +6,7 @@ import httpx
 import pytest
 import respx
 from fastapi import Request, Response
+from starlette.types import Scope
 
 from app.api.remembering import Remembered
 from tests.api.serving import (
@@ -93,9 +94,9 @@ async def test_the_demos_faults_are_for_the_requests_that_ask_for_them() -> None
             assert response.status_code == status
 
 
-def a_request(path: str = PATH, query: str = "", *times: str) -> Request:
+def a_request(path: str = PATH, query: str = "", *times: str) -> Scope:
     headers = [(b"x-request-timeout-ms", time.encode()) for time in times]
-    return Request({**a_scope(path), "query_string": query.encode(), "headers": headers})
+    return {**a_scope(path), "query_string": query.encode(), "headers": headers}
 
 
 async def never(_: Request) -> Response:
@@ -114,7 +115,7 @@ async def never(_: Request) -> Response:
     ],
     ids=["bare", "query", "time", "long path", "long query", "long time", "odd time", "many times"],
 )
-def test_only_what_is_short_is_remembered(asked: Request, worth_it: bool) -> None:
+def test_only_what_is_short_is_remembered(asked: Scope, worth_it: bool) -> None:
     """Whoever makes up requests must not fill our memory with them."""
     remembered = Remembered()
     remembered.add(asked, never)
