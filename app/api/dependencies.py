@@ -73,16 +73,6 @@ TimeoutMs = Annotated[
 ]
 
 
-# Read without FastAPI, because it never makes a request wrong, so it is documented by hand.
-CACHE_CONTROL = {
-    "name": "Cache-Control",
-    "in": "header",
-    "required": False,
-    "description": "`no-cache` or `no-store`: ask the upstreams, whatever is stored",
-    "schema": {"type": "string", "examples": ["no-cache"]},
-}
-
-
 def context(
     request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None, plan: Plan
 ) -> Context:

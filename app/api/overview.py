@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator, Field
 
 from app.api import caching, examples
-from app.api.dependencies import CACHE_CONTROL, FanOut, Number, TimeoutMs, context, service
+from app.api.dependencies import FanOut, Number, TimeoutMs, context, service
 from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import HangUp
 from app.api.problems import problem
@@ -53,7 +53,6 @@ router = APIRouter(tags=["Views"])
     response_model=Overview,
     response_description="The overview, complete or not: every section says for itself",
     responses=examples.OVERVIEW,
-    openapi_extra={"parameters": [CACHE_CONTROL]},
 )
 async def get_overview(
     request: Request,
@@ -71,6 +70,7 @@ async def get_overview(
 
     A section that could not be had is `failed` and says why; the others are not touched by it.
     Only when nothing is left to tell, or what `require` names is missing, the whole is a problem.
+    With `Cache-Control: no-cache` or `no-store`, the upstreams are asked whatever is stored.
     """
     plan = overview(user_id, *_chosen(include, require))
     serving = service(request)
