@@ -24,7 +24,7 @@ class AdaptiveLimit:
         self.ceiling = ceiling
         self.permits = ceiling
         self.answers = 0
-        """That there were so far."""
+        """How many attempts were answered so far."""
         self._exact = float(ceiling)
         self._regained = 0.0
         self._fell = float("-inf")
