@@ -7,12 +7,13 @@ from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
 from app import settings as configuration
-from app.api import docs, health, openapi, overview, problems
+from app.api import batch, docs, health, openapi, overview, page, problems
 from app.api.dependencies import Service
 from app.api.envelope import Envelope
 from app.api.remembering import Remembering
 from app.demo import FAULT_HEADER, demo_fault, demo_upstream
 from app.resilience.cache import Store
+from app.resilience.events import Event, to_watcher
 from app.resilience.pipeline import pipeline
 from app.settings import Settings
 from app.telemetry import logs
@@ -52,12 +53,14 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
         lifespan=lifespan,
         middleware=[Middleware(Envelope, log=log), Middleware(Remembering)],
     )
-    app.include_router(overview.router, dependencies=[Depends(demo_fault)] if settings.demo else [])
+    for views in (overview.router, batch.router):
+        app.include_router(views, dependencies=[Depends(demo_fault)] if settings.demo else [])
     app.include_router(health.router)
     app.include_router(problems.router)
     problems.handle_problems(app)
+    page.page(app, settings)
     docs.docs(app)
-    openapi.describe(app)
+    openapi.describe(app, settings)
     return app
 
 
@@ -69,7 +72,12 @@ def _transport(settings: Settings) -> Transport:
 
 def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
     store = Store()
-    emit = logs.tell(log)
+    tell = logs.tell(log)
+
+    def emit(event: Event) -> None:
+        tell(event)
+        to_watcher(event)
+
     upstreams = {
         name: pipeline(
             [

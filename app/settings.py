@@ -172,8 +172,15 @@ class Settings(BaseSettings):
     request_timeout: Seconds = 2.0
     request_timeout_max: Seconds = 10.0
     fan_out: Count = 10
+    batch_max: Count = 100
     forward_headers: Annotated[tuple[HeaderName, ...], NoDecode, BeforeValidator(_listed)] = ()
+    explain: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lowered)] = "auto"
     demo_latency: SecondsOrNone = 0.1
+
+    @property
+    def explains(self) -> bool:
+        """Whether a client may see what was done for its answer."""
+        return self.explain == "on" or (self.explain == "auto" and self.demo)
 
     @property
     def demo(self) -> bool:

@@ -32,7 +32,8 @@ from app.resilience.shed import shed
 from app.resilience.timeout import timeout
 from app.settings import Settings, UpstreamSettings
 from app.telemetry import logs
-from app.views.plan import Outcomes, Plan, gather, look
+from app.views.compose import gather, look
+from app.views.plan import Outcomes, Plan
 
 from .process import BenchmarkError
 

@@ -6,7 +6,7 @@ profile), so only what belongs in its hands is a dependency: the semaphore of ea
 
 import asyncio
 import re
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
@@ -17,10 +17,12 @@ from app.api import caching
 from app.api.remembering import Remembered
 from app.api.trace import continued
 from app.resilience.call import Answer, Call, Context
+from app.resilience.events import Emit
 from app.resilience.pipeline import Upstream
 from app.resilience.shed import congestion
 from app.settings import Settings
-from app.views.plan import Plan
+from app.views.compose import look
+from app.views.plan import Outcome, Plan
 
 
 @dataclass(slots=True)
@@ -36,6 +38,10 @@ class Service:
 
     def look(self, call: Call) -> Answer | None:
         return self.upstreams[call.question.upstream].fetch.look(call)
+
+    def found(self, context: Context) -> Callable[[Plan], dict[str, Outcome]]:
+        """What can be answered without asking anybody."""
+        return lambda plan: look(plan, context, self.look)
 
     def fetch(self, call: Call) -> Awaitable[Answer]:
         return self.upstreams[call.question.upstream].fetch(call)
@@ -74,7 +80,11 @@ TimeoutMs = Annotated[
 
 
 def context(
-    request: Request, fan_out: asyncio.Semaphore, timeout_ms: int | None, plan: Plan
+    request: Request,
+    fan_out: asyncio.Semaphore,
+    timeout_ms: int | None,
+    plan: Plan,
+    watch: Emit | None = None,
 ) -> Context:
     """On whose behalf: until when, how wide, and with which of the client's headers."""
     serving = service(request)
@@ -94,4 +104,5 @@ def context(
         congestion=congestion(
             (serving.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
         ),
+        watch=watch,
     )

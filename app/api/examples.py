@@ -1,11 +1,12 @@
 """The cases a client has to know, each with a named example, as the OpenAPI document shows them."""
 
+import json
 from typing import Any
 
 from pydantic import BaseModel
 
 from app.api.problem_types import KINDS
-from app.api.problems import MEDIA_TYPE, InvalidRequest, OverviewFailed, Problem
+from app.api.problems import MEDIA_TYPE, InvalidRequest, OverviewFailed, UserNotFound
 from app.errors import CircuitOpen, Failure, Overloaded, Timeout, Unreachable
 
 _USER = {
@@ -83,8 +84,7 @@ def _problem(slug: str, detail: str, **more: object) -> dict[str, Any]:
         "status": KINDS[slug].status,
         "detail": detail,
         "instance": "/v1/users/1/overview",
-        **more,
-    }
+    } | more
 
 
 def _case(
@@ -96,6 +96,26 @@ def _case(
         "description": description,
         "content": {MEDIA_TYPE: {"examples": named}},
     }
+
+
+def _event(name: str, data: str) -> dict[str, Any]:
+    """The schema of one kind of event, as OpenAPI 3.2 and FastAPI write it (`itemSchema`)."""
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"const": name},
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {"$ref": f"#/components/schemas/{data}"},
+            },
+        },
+    }
+
+
+def _events(*named: tuple[str, object]) -> str:
+    return "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in named)
 
 
 _HEADERS = {
@@ -150,12 +170,29 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
                         },
                     },
                 }
-            }
+            },
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "itemSchema": {
+                    "oneOf": [_event("section", "SectionEvent"), _event("done", "DoneEvent")]
+                },
+                "examples": {
+                    "as_they_land": {
+                        "summary": "Todos first, then the user; the posts came too late",
+                        "value": _events(
+                            ("section", {"name": "todos", "section": _ok([_TODO])}),
+                            ("section", {"name": "user", "section": _ok(_USER)}),
+                            ("section", {"name": "posts", "section": _late("posts")}),
+                            ("done", {"user_id": 1, "complete": False, "status": 200}),
+                        ),
+                    }
+                },
+            },
         },
     },
     304: {"description": "Nothing has changed since the answer that If-None-Match names"},
     404: _case(
-        Problem,
+        UserNotFound,
         "The user does not exist",
         no_such_user=(
             "The user does not exist",
@@ -241,6 +278,69 @@ OVERVIEW: dict[int | str, dict[str, Any]] = {
                 "timeout",
                 "; ".join(f"{one}: no answer within 0.8 s" for one in ("user", "posts", "todos")),
                 sections={one: _late(one) for one in ("user", "posts", "todos")},
+            ),
+        ),
+    ),
+}
+
+_ITEM = {
+    "user_id": 1,
+    "status": "ok",
+    "overview": {"user_id": 1, "complete": True, **_COMPLETE},
+}
+_FAILED_ITEM = {
+    "user_id": 999,
+    "status": "failed",
+    "error": _problem(
+        "not_found", "user: there is no such resource", instance="/v1/users/999/overview"
+    ),
+}
+
+BATCH: dict[int | str, dict[str, Any]] = {
+    200: {
+        "headers": {
+            name: header
+            for name, header in (_HEADERS | _ETAG).items()
+            if name not in ("Cache-Status", "Server-Timing")
+        },
+        "content": {
+            "application/json": {
+                "examples": {
+                    "one_user_is_unknown": {
+                        "summary": "The second user does not exist; the first is not touched by it",
+                        "value": {"complete": False, "items": [_ITEM, _FAILED_ITEM]},
+                    }
+                }
+            },
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "itemSchema": {"$ref": "#/components/schemas/BatchItem"},
+                "examples": {
+                    "one_user_is_unknown": {
+                        "summary": "The second user was decided first",
+                        "value": "".join(f"{json.dumps(one)}\n" for one in (_FAILED_ITEM, _ITEM)),
+                    }
+                },
+            },
+        },
+    },
+    304: OVERVIEW[304],
+    422: _case(
+        InvalidRequest,
+        "A parameter is wrong, and named",
+        too_many=(
+            "More users than `BATCH_MAX`",
+            _problem(
+                "invalid_request",
+                "query parameter user_id: at most 100 different users, not 101",
+                instance="/v1/overviews",
+                errors=[
+                    {
+                        "parameter": "user_id",
+                        "location": "query",
+                        "detail": "at most 100 different users, not 101",
+                    }
+                ],
             ),
         ),
     ),

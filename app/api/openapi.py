@@ -4,9 +4,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from app.api import examples, overview
+from app.api import batch, events, examples, overview
 from app.api.problems import MEDIA_TYPE
+from app.settings import Settings
 
 _DESCRIPTION = """
 One request fetches a user, their posts and their todos from several upstreams at once. Every
@@ -17,7 +20,7 @@ Every error is `application/problem+json` (RFC 9457), and its `type` leads to an
 """
 
 
-def describe(app: FastAPI) -> None:
+def describe(app: FastAPI, settings: Settings) -> None:
     """Make `app.openapi()` tell what is really sent."""
 
     def document() -> dict[str, Any]:
@@ -39,9 +42,15 @@ def describe(app: FastAPI) -> None:
                     _name_problems(operation["responses"])
                     for parameter in operation.get("parameters", ()):
                         parameter["schema"] = _never_null(parameter["schema"])
-            _restore_examples(schema["paths"][overview.PATH]["get"]["responses"])
+            views = {overview.PATH: examples.OVERVIEW, batch.PATH: examples.BATCH}
+            for path, documented in views.items():
+                _restore_examples(documented, schema["paths"][path]["get"]["responses"])
+            users = schema["paths"][batch.PATH]["get"]["parameters"][0]
+            users["schema"]["maxItems"] = settings.batch_max
+            models = schema["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
-                schema["components"]["schemas"].pop(unused, None)
+                models.pop(unused, None)
+            _add_models(models, events.SectionEvent, events.DoneEvent)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -59,10 +68,21 @@ def _name_problems(responses: dict[str, Any]) -> None:
             content[MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/InvalidRequest"}
 
 
-def _restore_examples(responses: dict[str, Any]) -> None:
+def _add_models(models: dict[str, Any], *added: type[BaseModel]) -> None:
+    """What only streams have is no response to FastAPI."""
+    _, described = models_json_schema(
+        [(model, "serialization") for model in added], ref_template="#/components/schemas/{model}"
+    )
+    for name, model in described["$defs"].items():
+        models.setdefault(name, model)
+
+
+def _restore_examples(
+    documented: dict[int | str, dict[str, Any]], responses: dict[str, Any]
+) -> None:
     """FastAPI leaves out whatever is null, in examples too: `retry_after` is there, and null."""
-    for status, documented in examples.OVERVIEW.items():
-        for media_type, content in documented.get("content", {}).items():
+    for status, response in documented.items():
+        for media_type, content in response.get("content", {}).items():
             responses[str(status)]["content"][media_type]["examples"] = content["examples"]
 
 

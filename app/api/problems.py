@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from app.api.problem_types import KINDS
 from app.views.overview import Sections
+from app.views.timeline import Timeline
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -41,10 +42,17 @@ class InvalidRequest(Problem):
     errors: list[WrongParameter]
 
 
+class UserNotFound(Problem):
+    """There is no such user, and so there are no sections."""
+
+    timeline: Timeline = None
+
+
 class OverviewFailed(Problem):
     """The answer as a whole is a failure; `sections` has what became of each part."""
 
     sections: Sections
+    timeline: Timeline = None
 
 
 class ProblemType(BaseModel):
@@ -66,10 +74,28 @@ def problem(
     *,
     instance: str | None = None,
     headers: Mapping[str, str] | None = None,
-    sections: Mapping[str, bytes] | None = None,
     errors: list[WrongParameter] | None = None,
 ) -> Response:
-    """A problem of a known kind, as a response. `sections` are JSON already."""
+    """A problem of a known kind, as a response."""
+    return respond(slug, problem_json(slug, detail, instance=instance, errors=errors), headers)
+
+
+def respond(slug: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem that is JSON already, as a response."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(body, KINDS[slug].status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_json(
+    slug: str,
+    detail: str,
+    *,
+    instance: str | None = None,
+    errors: list[WrongParameter] | None = None,
+    sections: Mapping[str, bytes] | None = None,
+    timeline: bytes | None = None,
+) -> bytes:
+    """A problem of a known kind. `sections` and `timeline` are JSON already."""
     kind = KINDS[slug]
     members: dict[str, object] = {
         "type": f"/problems/{slug}",
@@ -85,9 +111,9 @@ def problem(
     if sections is not None:
         told = b",".join(b'"%b":%b' % (name.encode(), text) for name, text in sections.items())
         body = b'%b,"sections":{%b}}' % (body[:-1], told)
-    return Response(
-        body, kind.status, {"Cache-Control": "no-store", **(headers or {})}, media_type=MEDIA_TYPE
-    )
+    if timeline is not None:
+        body = b'%b,"timeline":%b}' % (body[:-1], timeline)
+    return body
 
 
 router = APIRouter(tags=["Problems"])

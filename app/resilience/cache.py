@@ -143,6 +143,7 @@ class Cached:
             deadline=self._time() + self._patience,
             fan_out=asyncio.Semaphore(1),
             congestion=None,
+            watch=None,
         )
         task = asyncio.create_task(self._refreshed(Call(call.question, context, known=known)))
         self._refreshing[call.key] = task

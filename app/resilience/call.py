@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from app.resilience.events import Emit
 
 Header = tuple[bytes, bytes]
 Key = tuple[str, str, tuple[Header, ...]]
@@ -47,6 +50,7 @@ class Context:
     that this one client request may have in flight. `headers` are passed upstream and may change
     the answer; those of `trace` only tell whose it is. With `no_cache`, the client wants nothing
     that we already have. `congestion` turns the request away: it would wait for so many seconds.
+    `watch` hears of all that is done for this request.
     """
 
     deadline: float
@@ -56,6 +60,7 @@ class Context:
     trace: tuple[Header, ...] = ()
     no_cache: bool = False
     congestion: float | None = None
+    watch: "Emit | None" = None
 
 
 @dataclass(slots=True)

@@ -58,11 +58,20 @@ class BreakerTurned:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The call has its permits, after `seconds` of waiting for them."""
+
+    call: Call
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Shed:
-    """There was no permit for the call, or would not have been in time."""
+    """There was no permit for the call in `seconds`, or would not have been in time."""
 
     call: Call
     failure: Overloaded
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,7 @@ Event = (
     | Hedging
     | BudgetSpent
     | BreakerTurned
+    | Queued
     | Shed
     | Coalesced
     | ServedFromCache
@@ -110,3 +120,9 @@ Event = (
     | RefreshEnded
 )
 Emit = Callable[[Event], None]
+
+
+def to_watcher(event: Event) -> None:
+    """Tell whoever watches the request that the event is about."""
+    if not isinstance(event, BreakerTurned) and event.call.context.watch is not None:
+        event.call.context.watch(event)

@@ -9,7 +9,7 @@ from math import inf
 from app.errors import NotFound, Overloaded
 from app.resilience.aimd import AdaptiveLimit
 from app.resilience.call import Answer, Call, Fetch, Layer
-from app.resilience.events import Emit, Shed
+from app.resilience.events import Emit, Queued, Shed
 from app.resilience.latency import Latency
 
 _NO_PERMIT = "no free capacity before the deadline"
@@ -107,7 +107,7 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
 
         async def limited(call: Call) -> Answer:
             fan_out = call.context.fan_out
-            if fan_out.locked() or not bulkhead.free:
+            if fan_out.locked() or not bulkhead.free or time() >= call.context.deadline:
                 # Apart, because the timer costs more than both permits.
                 await queue(call)
             else:
@@ -135,11 +135,13 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                 fan_out.release()
 
         async def queue(call: Call) -> None:
+            began = time()
             try:
                 await both(call.context.fan_out, call.context.deadline)
             except Overloaded as failure:
-                emit(Shed(call, failure))
+                emit(Shed(call, failure, time() - began))
                 raise
+            emit(Queued(call, time() - began))
 
         async def both(fan_out: asyncio.Semaphore, deadline: float) -> None:
             try:

@@ -12,6 +12,7 @@ from app.sources.todos import Todo, todos_of
 from app.sources.users import User, user
 from app.views.plan import Outcome, Outcomes, Plan
 from app.views.section import SKIPPED, Failed, Ok, Skipped, failed, ok
+from app.views.timeline import Timeline
 
 SectionName = Literal["user", "posts", "todos"]
 
@@ -50,6 +51,7 @@ class Overview(Sections):
     complete: Annotated[
         bool, Field(description="Every included section is ok, not stale, and dropped nothing")
     ]
+    timeline: Timeline = None
 
 
 def overview(user_id: int, include: Iterable[str], require: Iterable[str]) -> Plan:
@@ -65,20 +67,29 @@ def overview(user_id: int, include: Iterable[str], require: Iterable[str]) -> Pl
 def section_json(plan: Plan, outcomes: Outcomes) -> dict[str, bytes]:
     """Every section of the view as JSON, in order."""
     return {
-        name: _told(plan, name, outcomes[name]) if name in outcomes else SKIPPED
+        name: told(plan, name, outcomes[name]) if name in outcomes else SKIPPED
         for name in plan.sections
     }
 
 
-def overview_json(plan: Plan, complete: bool, sections: Mapping[str, bytes]) -> bytes:
-    return b'{"user_id":%d,"complete":%b,%b}' % (
+def overview_json(
+    plan: Plan, complete: bool, sections: Mapping[str, bytes], timeline: bytes | None = None
+) -> bytes:
+    return b'{"user_id":%d,"complete":%b,%b%b}' % (
         plan.subject,
         b"true" if complete else b"false",
         b",".join(b'"%b":%b' % (name.encode(), text) for name, text in sections.items()),
+        b"" if timeline is None else b',"timeline":' + timeline,
     )
 
 
-def _told(plan: Plan, name: str, outcome: Outcome) -> bytes:
+def href(plan: Plan) -> str:
+    """Where this overview is to be had."""
+    return f"/v1/users/{plan.subject}/overview"
+
+
+def told(plan: Plan, name: str, outcome: Outcome) -> bytes:
+    """One section as JSON."""
     if isinstance(outcome.result, Answer):
         return ok(outcome.result)
-    return failed(name, outcome, f"/v1/users/{plan.subject}/overview?include={name}")
+    return failed(name, outcome, f"{href(plan)}?include={name}")

@@ -1,12 +1,10 @@
-"""A plan of named questions, and `gather`, which asks them all at once."""
+"""A plan of named questions, and what their outcomes come to."""
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from time import perf_counter
 
 from app.errors import Failure, NotFound
-from app.resilience.call import Answer, Call, Context, Fetch, Question, Tally
+from app.resilience.call import Answer, Question, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,52 +32,6 @@ class Outcome:
 
 
 Outcomes = Mapping[str, Outcome]
-
-
-def look(
-    plan: Plan, context: Context, found: Callable[[Call], Answer | None]
-) -> dict[str, Outcome]:
-    """What can be answered without asking anybody, and so without waiting or a task."""
-    outcomes: dict[str, Outcome] = {}
-    for name, question in plan.questions.items():
-        call = Call(question, context)
-        answer = found(call)
-        if answer is not None:
-            outcomes[name] = Outcome(answer, call.tally, 0.0)
-    return outcomes
-
-
-async def gather(
-    plan: Plan, context: Context, fetch: Fetch, found: Mapping[str, Outcome] | None = None
-) -> Outcomes:
-    """Ask every question of the plan at once that is not `found`; give what came of each.
-
-    As soon as one decides the whole (it is required, or what all is about does not exist), the
-    others are cancelled, awaited, and missing from what is given. Only a `Failure` is an outcome:
-    any other exception is raised, in an `ExceptionGroup`.
-    """
-    outcomes: dict[str, Outcome] = dict(found or {})
-    tasks: list[asyncio.Task[None]] = []
-
-    async def ask(name: str, question: Question) -> None:
-        call = Call(question, context)
-        began = perf_counter()
-        result: Answer | Failure
-        try:
-            result = await fetch(call)
-        except Failure as failure:
-            result = failure
-        outcomes[name] = Outcome(result, call.tally, perf_counter() - began)
-        if isinstance(result, NotFound) or (isinstance(result, Failure) and name in plan.required):
-            for task in tasks:
-                if task is not asyncio.current_task():
-                    task.cancel()
-
-    async with asyncio.TaskGroup() as group:
-        for name, question in plan.questions.items():
-            if name not in outcomes:
-                tasks.append(group.create_task(ask(name, question)))
-    return outcomes
 
 
 def is_complete(plan: Plan, outcomes: Outcomes) -> bool:

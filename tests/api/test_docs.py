@@ -12,12 +12,6 @@ pytestmark = pytest.mark.anyio
 BASE = "http://service.test/docs"
 
 
-async def test_the_root_leads_to_the_docs(service: Running) -> None:
-    response = await service.get("/", follow_redirects=True)
-    assert (response.status_code, response.url.path) == (200, "/docs")
-    assert response.headers["content-type"].startswith("text/html")
-
-
 async def test_a_slash_too_many_leads_back(service: Running) -> None:
     response = await service.get("/docs/", follow_redirects=True)
     assert (response.status_code, response.url.path) == (200, "/docs")

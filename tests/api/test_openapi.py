@@ -1,23 +1,31 @@
 """The OpenAPI document: what a generated client relies on."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from app.api.batch import PATH as BATCH
+from app.api.batch import Batch, BatchItem
+from app.api.events import DoneEvent, SectionEvent
 from app.api.health import Alive, Readiness
-from app.api.problems import InvalidRequest, OverviewFailed, Problem, ProblemType
+from app.api.problems import InvalidRequest, OverviewFailed, Problem, ProblemType, UserNotFound
 from app.views.overview import Overview
 from tests.api.serving import Running, demonstrating
 
 pytestmark = pytest.mark.anyio
 
 JSON, PROBLEM = "application/json", "application/problem+json"
+EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
 OVERVIEW = "/v1/users/{user_id}/overview"
 MODELS: dict[str, type[BaseModel]] = {
     model.__name__: model
-    for model in (Alive, InvalidRequest, Overview, OverviewFailed, Problem, ProblemType, Readiness)
+    for model in (
+        *(Alive, Batch, InvalidRequest, Overview, OverviewFailed, Problem, ProblemType, Readiness),
+        UserNotFound,
+    )
 }
 
 
@@ -49,7 +57,7 @@ def within(node: object, key: str) -> Iterator[Any]:
 
 
 async def test_every_route_is_documented_and_described(document: dict[str, Any]) -> None:
-    assert set(document["paths"]) == {OVERVIEW, "/livez", "/readyz", "/problems/{slug}"}
+    assert set(document["paths"]) == {OVERVIEW, BATCH, "/livez", "/readyz", "/problems/{slug}"}
     for item in document["paths"].values():
         assert list(item) == ["get"]
         assert item["get"]["summary"]
@@ -71,9 +79,13 @@ async def test_nothing_is_defined_that_nobody_refers_to(document: dict[str, Any]
     assert used == set(document["components"]["schemas"])
 
 
-async def test_errors_are_problems_and_successes_json(document: dict[str, Any]) -> None:
+async def test_errors_are_problems_and_successes_json_or_a_stream(
+    document: dict[str, Any],
+) -> None:
+    streams = {OVERVIEW: {EVENTS}, BATCH: {NDJSON}}
     for path, status, media_type, _ in contents(document):
-        assert media_type == (JSON if status == "200" else PROBLEM), (path, status)
+        possible = {JSON} | streams.get(path, set()) if status == "200" else {PROBLEM}
+        assert media_type in possible, (path, status)
 
 
 async def test_every_parameter_can_be_wrong_and_that_is_documented(
@@ -101,14 +113,16 @@ async def test_every_case_has_a_named_example(
     document: dict[str, Any], status: str, examples: set[str]
 ) -> None:
     content = document["paths"][OVERVIEW]["get"]["responses"][status]["content"]
-    ((_, only),) = content.items()
-    assert set(only["examples"]) == examples
-    assert all(example["summary"] for example in only["examples"].values())
+    found = content[JSON if status == "200" else PROBLEM]["examples"]
+    assert set(found) == examples
+    assert all(example["summary"] for example in found.values())
 
 
 async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
     seen = 0
-    for path, status, _, content in contents(document):
+    for path, status, media_type, content in contents(document):
+        if media_type in (EVENTS, NDJSON):
+            continue
         model = MODELS[content["schema"]["$ref"].rsplit("/", 1)[-1]]
         for name, example in content.get("examples", {}).items():
             value = example["value"]
@@ -116,7 +130,38 @@ async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -
             assert parsed.model_dump(mode="json", exclude_unset=True) == value, (path, name)
             assert value.get("status", 200) == int(status)
             seen += 1
-    assert seen == 10
+    assert seen == 12
+
+
+async def test_the_example_of_the_events_is_what_their_schemas_say(
+    document: dict[str, Any],
+) -> None:
+    models: dict[str, type[BaseModel]] = {"section": SectionEvent, "done": DoneEvent}
+    content = document["paths"][OVERVIEW]["get"]["responses"]["200"]["content"][EVENTS]
+    (example,) = content["examples"].values()
+    events = [event.splitlines() for event in example["value"].split("\n\n") if event]
+    assert [kind for kind, _ in events] == ["event: section"] * 3 + ["event: done"]
+    for kind, data in events:
+        model = models[kind.removeprefix("event: ")]
+        told = json.loads(data.removeprefix("data: "))
+        assert model.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
+    documented = {
+        one["properties"]["event"]["const"]: one["properties"]["data"]["contentSchema"]["$ref"]
+        for one in content["itemSchema"]["oneOf"]
+    }
+    assert documented == {
+        kind: f"#/components/schemas/{model.__name__}" for kind, model in models.items()
+    }
+
+
+async def test_the_example_of_the_lines_is_what_their_schema_says(document: dict[str, Any]) -> None:
+    content = document["paths"][BATCH]["get"]["responses"]["200"]["content"][NDJSON]
+    assert content["itemSchema"] == {"$ref": "#/components/schemas/BatchItem"}
+    (example,) = content["examples"].values()
+    lines = [json.loads(line) for line in example["value"].splitlines()]
+    assert [line["status"] for line in lines] == ["failed", "ok"]
+    for told in lines:
+        assert BatchItem.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
 
 
 @pytest.mark.parametrize("name", ["user", "posts", "todos"])
@@ -148,10 +193,21 @@ def parameters(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]) -> None:
     found = parameters(document)
-    assert set(found) == {"user_id", "include", "require", "x-request-timeout-ms"}
+    assert set(found) == {"user_id", "include", "require", "explain", "x-request-timeout-ms"}
     assert found["user_id"]["schema"]["minimum"] == 1
     assert found["user_id"]["schema"]["maximum"] == 2**53 - 1
     assert all(one["description"] for one in found.values())
+
+
+async def test_a_batch_tells_how_many_it_takes() -> None:
+    async with demonstrating(batch_max=7) as service:
+        document = (await service.get("/openapi.json")).json()
+    (users,) = [
+        one for one in document["paths"][BATCH]["get"]["parameters"] if one["name"] == "user_id"
+    ]
+    assert users["required"]
+    assert users["schema"]["maxItems"] == 7
+    assert users["schema"]["items"]["maximum"] == 2**53 - 1
 
 
 async def test_the_demos_faults_are_documented_where_there_is_a_demo() -> None:

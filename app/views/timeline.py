@@ -1,0 +1,124 @@
+"""What was done for an answer and when, for whoever wants to see it."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from app.errors import Failure, Reason
+from app.resilience.call import Call
+from app.resilience.events import (
+    AttemptCancelled,
+    AttemptEnded,
+    Coalesced,
+    Event,
+    Hedging,
+    Queued,
+    Retrying,
+    ServedFromCache,
+    ServedStale,
+    Shed,
+)
+from app.views.plan import Outcomes, Plan
+
+Kind = Literal["attempt", "queue", "backoff", "hedge", "cache", "shared"]
+Ended = Reason | Literal["ok", "cancelled", "hit", "revalidating", "stale"] | None
+
+
+class Span(BaseModel):
+    """Something that was done for a section, in milliseconds since the request arrived.
+
+    `attempt`: one exchange with one mirror. `queue`: waiting for a permit. `backoff`: waiting
+    before a retry, for the reason that `outcome` has. `hedge`: the moment when another attempt was
+    called for. `cache`: the moment when something stored was used. `shared`: the call of another
+    request was in flight already, and this one went along.
+    """
+
+    section: str
+    kind: Kind
+    mirror: Annotated[
+        int | None, Field(description="Which of the upstream's URLs; null for all but attempts")
+    ]
+    start_ms: float
+    end_ms: float
+    outcome: Annotated[Ended, Field(description="How it ended; null where nothing can end")]
+
+
+Timeline = Annotated[
+    list[Span] | None, Field(description="With `explain` only, where the service allows it")
+]
+
+
+class Recorder:
+    """Writes the timeline of a request that arrived at the instant `began` of the loop's clock.
+
+    It is an `Emit`, to watch the request's context.
+    """
+
+    def __init__(self, plan: Plan, began: float) -> None:
+        self._sections = {question: name for name, question in plan.questions.items()}
+        self._began = began
+        self._time = asyncio.get_running_loop().time
+        self._asked = self._time()
+        self._spans: list[Span] = []
+        self._boarded: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case AttemptEnded(call, mirror, seconds, failure):
+                self._add(call, "attempt", -seconds, failure.reason if failure else "ok", mirror)
+            case AttemptCancelled(call, mirror, seconds):
+                self._add(call, "attempt", -seconds, "cancelled", mirror)
+            case Queued(call, seconds):
+                self._add(call, "queue", -seconds, "ok")
+            case Shed(call, failure, seconds):
+                self._add(call, "queue", -seconds, failure.reason)
+            case Retrying(call, failure, seconds):
+                self._add(call, "backoff", seconds, failure.reason)
+            case Hedging(call):
+                self._add(call, "hedge", 0, None)
+            case ServedFromCache(call, stale):
+                self._add(call, "cache", 0, "revalidating" if stale else "hit")
+            case ServedStale(call):
+                self._add(call, "cache", 0, "stale")
+            case Coalesced(call):
+                self._boarded[self._sections[call.question]] = self._time()
+
+    def told(self, outcomes: Outcomes) -> bytes:
+        """All spans as JSON, the first to begin first."""
+        for name, start in self._boarded.items():
+            if name in outcomes:
+                result, seconds = outcomes[name].result, outcomes[name].seconds
+                outcome = result.reason if isinstance(result, Failure) else "ok"
+                self._spans.append(
+                    self._span(name, "shared", start, self._asked + seconds, outcome)
+                )
+        return to_json(sorted(self._spans, key=lambda span: span.start_ms))
+
+    def _add(
+        self, call: Call, kind: Kind, seconds: float, outcome: Ended, mirror: int | None = None
+    ) -> None:
+        """`seconds` from now, or up to now if they are negative."""
+        now = self._time()
+        name = self._sections[call.question]
+        start, end = sorted((now, now + seconds))
+        self._spans.append(self._span(name, kind, start, end, outcome, mirror))
+
+    def _span(
+        self,
+        section: str,
+        kind: Kind,
+        start: float,
+        end: float,
+        outcome: Ended,
+        mirror: int | None = None,
+    ) -> Span:
+        return Span(
+            section=section,
+            kind=kind,
+            mirror=mirror,
+            start_ms=round((start - self._began) * 1000, 1),
+            end_ms=round((end - self._began) * 1000, 1),
+            outcome=outcome,
+        )
