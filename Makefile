@@ -5,7 +5,7 @@ LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: run demo test coverage check format acceptance bench chaos lock clean
+.PHONY: run demo test coverage check format acceptance e2e screenshots bench chaos lock clean
 
 run: .venv/run
 	@$(BIN)/python -m app
@@ -32,10 +32,18 @@ format: .venv/dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Against real third parties: hadolint, json-server, TypeScript, schemathesis, a browser.
+# Against real third parties: hadolint, json-server, TypeScript, schemathesis.
 acceptance: .venv/acceptance
 	@$(BIN)/hadolint Dockerfile
-	@$(BIN)/python -m pytest acceptance
+	@$(BIN)/python -m pytest acceptance --ignore=acceptance/browser
+
+# The page and the API docs in Debian's chromium.
+e2e: .venv/acceptance
+	@$(BIN)/python -m pytest acceptance/browser
+
+# The README's pictures anew.
+screenshots: .venv/acceptance
+	@$(BIN)/python -m acceptance.browser.screenshots
 
 # Faults and overload over real sockets; each scenario prints its figure.
 chaos: .venv/dev

@@ -86,7 +86,8 @@ class Recorder:
                 self._boarded[self._sections[call.question]] = self._time()
 
     def told(self, outcomes: Outcomes) -> bytes:
-        """All spans as JSON, the first to begin first."""
+        """All spans up to now as JSON, the first to begin first."""
+        now_ms = self._ms(self._time())
         for name, start in self._boarded.items():
             if name in outcomes:
                 result, seconds = outcomes[name].result, outcomes[name].seconds
@@ -94,6 +95,8 @@ class Recorder:
                 self._spans.append(
                     self._span(name, "shared", start, self._asked + seconds, outcome)
                 )
+        for span in self._spans:  # a pause may have been cut short
+            span.end_ms = min(span.end_ms, now_ms)
         return to_json(sorted(self._spans, key=lambda span: span.start_ms))
 
     def _add(
@@ -118,7 +121,10 @@ class Recorder:
             section=section,
             kind=kind,
             mirror=mirror,
-            start_ms=round((start - self._began) * 1000, 1),
-            end_ms=round((end - self._began) * 1000, 1),
+            start_ms=self._ms(start),
+            end_ms=self._ms(end),
             outcome=outcome,
         )
+
+    def _ms(self, instant: float) -> float:
+        return round((instant - self._began) * 1000, 1)

@@ -1,0 +1,164 @@
+"""The page at `/` in a real browser: what lands, what fails, what heals, and what overlaps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from acceptance.browser.visit import Visit, visiting
+from acceptance.processes import service
+
+SECTIONS = ("user", "posts", "todos")
+PHONE = {"width": 390, "height": 844}
+LOOKS: list[dict[str, Any]] = [
+    {"color_scheme": "light"},
+    {"color_scheme": "dark"},
+    {"color_scheme": "light", "viewport": PHONE},
+    {"color_scheme": "dark", "viewport": PHONE},
+]
+
+
+@pytest.fixture(scope="module")
+def demo_url() -> Iterator[str]:
+    """A demo that is slow enough to be watched."""
+    with service(DEMO_LATENCY="0.1") as url:
+        yield url
+
+
+@pytest.fixture
+def visit(chromium: Browser, demo_url: str) -> Iterator[Visit]:
+    one = visiting(chromium, demo_url)
+    one.page.goto(demo_url)
+    yield one
+    one.assert_clean()
+    one.page.close()
+
+
+def card(visit: Visit, section: str) -> Locator:
+    return visit.page.locator(f'[data-card="{section}"]')
+
+
+def expect_states(visit: Visit, **states: str) -> None:
+    for section, state in states.items():
+        expect(card(visit, section)).to_have_attribute("data-state", state)
+
+
+def ask(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Ask", exact=True).click()
+
+
+def switch(visit: Visit, section: str, fault: str) -> None:
+    visit.page.get_by_label(f"{section} upstream").select_option(fault)
+
+
+def test_three_cards_fill_and_it_says_that_the_data_are_made_up(visit: Visit) -> None:
+    expect_states(visit, user="ok", posts="ok", todos="ok")
+    expect(card(visit, "user")).to_contain_text("Marit Alderson")
+    expect(visit.page.locator('[data-banner="demo"]')).to_contain_text("Demo data")
+
+
+def test_the_attempts_overlap_in_the_waterfall(visit: Visit) -> None:
+    bars = visit.page.locator('[data-waterfall] [data-kind="attempt"]')
+    expect(bars).to_have_count(3)
+    spans = [
+        tuple(float(bar.get_attribute(f"data-{end}") or "nan") for end in ("start", "end"))
+        for bar in bars.all()
+    ]
+    assert max(start for start, _ in spans) < min(end for _, end in spans)
+    assert all(end - start >= 99 for start, end in spans)
+    boxes = [bar.bounding_box() for bar in bars.all()]
+    assert len({box["y"] for box in boxes if box}) == 3, "one below the other"
+
+
+def test_a_failing_section_is_explained_and_heals_alone_when_it_can(visit: Visit) -> None:
+    expect_states(visit, posts="ok")
+    switch(visit, "posts", "failing")
+    ask(visit)
+
+    expect_states(visit, user="ok", posts="failed", todos="ok")
+    expect(card(visit, "posts")).to_contain_text("the upstream answered 500, 3 attempts")
+    expect(
+        visit.page.locator('[data-waterfall] [data-kind="attempt"][data-section="posts"]')
+    ).to_have_count(3)
+
+    switch(visit, "posts", "")
+    before = len(visit.requests)
+    expect_states(visit, posts="ok")  # by itself, after a while
+    (asked,) = (url for url in visit.requests[before:] if "/v1/" in url)
+    assert "include=posts" in asked
+
+
+def test_a_failed_section_can_be_retried_by_hand(visit: Visit) -> None:
+    switch(visit, "todos", "malformed")
+    ask(visit)
+    expect_states(visit, user="ok", posts="ok", todos="failed")
+
+    switch(visit, "todos", "")
+    visit.page.get_by_role("button", name="Retry todos now").click()
+    expect_states(visit, todos="ok")
+
+
+def test_a_section_that_is_required_and_fails_fails_the_whole(visit: Visit) -> None:
+    expect_states(visit, user="ok", posts="ok", todos="ok")
+    switch(visit, "todos", "failing")
+    visit.page.get_by_label("require todos").check()
+    ask(visit)
+    expect(visit.page.locator('[data-banner="whole"]')).to_contain_text("todos")
+
+
+def test_many_users_fill_their_tiles_and_the_unknown_one_is_explained(visit: Visit) -> None:
+    expect_states(visit, user="ok", posts="ok", todos="ok")
+    visit.page.get_by_role("button", name="Ask for all").click()
+    tiles = visit.page.locator("[data-tile]")
+    expect(visit.page.locator('[data-tile][data-state="ok"]')).to_have_count(10)
+    expect(visit.page.locator('[data-tile][data-user="999"]')).to_have_attribute(
+        "data-state", "failed"
+    )
+    expect(tiles).to_have_count(11)
+
+
+def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
+    expect_states(visit, user="ok", posts="ok", todos="ok")
+    before = len(visit.requests)
+    visit.page.get_by_label("User", exact=True).focus()
+    visit.page.keyboard.press("ControlOrMeta+A")
+    visit.page.keyboard.type("3")
+    visit.page.keyboard.press("Enter")
+    expect(card(visit, "user")).to_contain_text("Ines Caldeira")
+    assert any("/v1/users/3/" in url for url in visit.requests[before:])
+
+
+def test_the_page_says_so_when_the_service_is_gone(chromium: Browser) -> None:
+    with service(DEMO_LATENCY="0") as url:
+        visit = visiting(chromium, url)
+        visit.page.goto(url)
+        expect_states(visit, user="ok", posts="ok", todos="ok")
+    ask(visit)
+    expect(visit.page.locator('[data-banner="error"]')).to_be_visible()
+    visit.page.close()
+
+
+@pytest.mark.parametrize(
+    "look", LOOKS, ids=lambda look: "-".join(map(str, look)) + look["color_scheme"]
+)
+def test_nothing_is_in_the_way_of_people_who_see_or_hear_it_differently(
+    chromium: Browser, demo_url: str, npm_modules: Path, look: dict[str, Any]
+) -> None:
+    visit = visiting(chromium, demo_url, bypass_csp=True, **look)
+    visit.page.goto(f"{demo_url}/")
+    switch(visit, "posts", "failing")
+    ask(visit)
+    expect_states(visit, user="ok", posts="failed", todos="ok")
+    visit.page.get_by_role("button", name="Ask for all").click()
+    expect(visit.page.locator("[data-tile]")).to_have_count(11)
+    for details in visit.page.locator("details").all():
+        details.evaluate("details => { details.open = true }")
+
+    visit.page.add_script_tag(path=npm_modules / "axe-core" / "axe.min.js")
+    found = visit.page.evaluate("axe.run()")["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    wider = visit.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert wider <= 0, "it scrolls sideways"
+    visit.page.close()

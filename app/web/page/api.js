@@ -1,0 +1,115 @@
+/** What Tributary is asked, and what it answers. */
+
+import { values } from "./ndjson.js";
+import { events } from "./sse.js";
+import { parse, Trouble } from "./trouble.js";
+
+export const SECTIONS = ["user", "posts", "todos"];
+
+/**
+ * @typedef {object} Query
+ * @property {number} user
+ * @property {number} timeout  milliseconds for the whole answer
+ * @property {string[]} include
+ * @property {string[]} require
+ * @property {Record<string, string>} faults  of the demo: `{ posts: "slow" }`
+ *
+ * @typedef {object} Problem  RFC 9457
+ * @property {string} type
+ * @property {string} title
+ * @property {number} status
+ * @property {string} detail
+ *
+ * @typedef {Problem & {
+ *   reason: string, section: string, attempts: number, elapsed_ms: number,
+ *   retryable: boolean, retry_after: number | null, href: string,
+ * }} Failure
+ *
+ * @typedef {{ status: "ok", data: unknown, stale: boolean, dropped: number, as_of: string }
+ *   | { status: "failed", error: Failure }
+ *   | { status: "skipped" }} Section
+ *
+ * @typedef {object} Done
+ * @property {boolean} complete
+ * @property {number} status
+ * @property {Problem} [error]  when the whole is a failure
+ * @property {import("./timeline.js").Entry[]} [timeline]
+ */
+
+/** A path of the service, wherever the page is served from; never another origin. */
+export const here = (path) => new URL(`./${path.replace(/^\/+/, "")}`, document.baseURI);
+
+/** Where the overview is, and the times of its attempts beside it. */
+export const overviewPath = ({ user, ...chosen }) =>
+  `v1/users/${user}/overview?${choice(chosen)}&explain=true`;
+
+const batchPath = (users, chosen) =>
+  `v1/overviews?${users.map((id) => `user_id=${id}`).join("&")}&${choice(chosen)}`;
+
+const choice = ({ include, require }) =>
+  [`include=${include}`, require.length && `require=${require}`].filter(Boolean).join("&");
+
+/** @param {Query} query */
+function headers({ timeout, faults }) {
+  const fault = Object.entries(faults).map(([name, kind]) => `${name}=${kind}`);
+  return {
+    "X-Request-Timeout-Ms": timeout,
+    ...(fault.length && { "X-Demo-Fault": fault.join(", ") }),
+  };
+}
+
+/** The same question for a terminal. */
+export const asCurl = (query) =>
+  [
+    `curl -N '${here(overviewPath(query))}'`,
+    ...Object.entries({ Accept: "text/event-stream", ...headers(query) }).map(
+      ([name, value]) => `-H '${name}: ${value}'`,
+    ),
+  ].join(" \\\n  ");
+
+/**
+ * An overview as it comes: sections as they land, then `done`.
+ *
+ * @param {string} path  of `overviewPath`, or the `href` of a failed section
+ * @returns {AsyncGenerator<{ event: "section", data: { name: string, section: Section } }
+ *   | { event: "done", data: Done }>}
+ */
+export async function* overview(path, query, signal) {
+  for await (const { event, data } of events(
+    await open(path, "text/event-stream", query, signal),
+  )) {
+    yield { event, data: parse(data) };
+    if (event === "done") return;
+  }
+  throw new Trouble("The answer is not complete", "Tributary closed it before it was done.", {
+    retryable: true,
+  });
+}
+
+/** Many overviews, in order of completion. */
+export async function* batch(users, query, signal) {
+  yield* values(await open(batchPath(users, query), "application/x-ndjson", query, signal));
+}
+
+async function open(path, accept, query, signal) {
+  const options = { headers: { Accept: accept, ...headers(query) }, signal };
+  const response = await fetch(here(path), options).catch(unreachable);
+  if (!response.ok) throw await refusal(response);
+  const type = response.headers.get("Content-Type") ?? "nothing";
+  if (!type.startsWith(accept)) {
+    throw new Trouble("The answer cannot be read", `Asked for ${accept}, got ${type}.`);
+  }
+  return response.body;
+}
+
+function unreachable(cause) {
+  throw new Trouble("Tributary cannot be reached", "Is it running? Is the network up?", {
+    retryable: true,
+    cause,
+  });
+}
+
+async function refusal(response) {
+  const { title, detail } = await response.json().catch(() => ({}));
+  return new Trouble(title ?? "Tributary refused", detail ?? `It answered ${response.status}.`);
+}

@@ -1,0 +1,115 @@
+/** Asks, and hands what comes to those who show it. */
+
+import { asCurl, overview, overviewPath, SECTIONS } from "./api.js";
+import { Batch } from "./batch.js";
+import { Card } from "./card.js";
+import { prepare, read, share } from "./form.js";
+import { Live } from "./live.js";
+import { announce, hide, show } from "./messages.js";
+import { told, Trouble } from "./trouble.js";
+import { Waterfall } from "./waterfall.js";
+
+const [form, batchForm] = document.forms;
+const waterfall = new Waterfall(document.getElementById("waterfall"));
+const cards = new Map(SECTIONS.map((name) => [name, new Card(name, (href) => heal(name, href))]));
+
+/** The question that is being answered, or was last. */
+let asked = { query: null, abort: new AbortController(), live: null };
+
+async function run() {
+  if (!form.reportValidity()) return;
+  asked.abort.abort();
+  asked.live?.stop();
+  hide("error", "whole");
+  const query = read(form);
+  const abort = new AbortController();
+  for (const [name, card] of cards) card.begin(query.include.includes(name));
+  const live = new Live(query.include, (timeline) => waterfall.grow(timeline));
+  asked = { query, abort, live };
+  document.querySelector("[data-curl]").textContent = asCurl(query);
+  try {
+    for await (const { event, data } of overview(overviewPath(query), query, abort.signal)) {
+      if (abort.signal.aborted) return;
+      if (event === "section") land(data);
+      if (event === "done") finish(data);
+    }
+  } catch (error) {
+    if (abort.signal.aborted) return;
+    waterfall.show(live.stop());
+    strand(told(error));
+    tell(error);
+  }
+}
+
+function land({ name, section }) {
+  cards.get(name)?.land(section);
+  if (section.status !== "skipped") asked.live.land(name, section.error?.reason ?? section.status);
+}
+
+/** @param {import("./api.js").Done} done */
+function finish({ error, complete, timeline = error?.timeline }) {
+  const seen = asked.live.stop();
+  waterfall.show(timeline ?? seen);
+  if (!error) {
+    announce(complete ? "The answer is complete." : "The answer is partial.");
+    return;
+  }
+  strand({ title: error.title, message: error.detail });
+  show(
+    "whole",
+    `The answer as a whole is a failure: ${error.status}, ${error.title}.`,
+    error.detail,
+  );
+  announce(`The answer as a whole is a failure: ${error.title}.`);
+}
+
+/** Sections that can no longer land have failed, for the reason that stopped them all. */
+function strand(reason) {
+  for (const [name, card] of cards) {
+    const href = `v1/users/${asked.query.user}/overview?include=${name}`;
+    if (card.state === "pending") card.land(stranded(reason, href));
+  }
+}
+
+const stranded = ({ title, message, retryable = false }, href) => ({
+  status: "failed",
+  error: { title, detail: message, retryable, href },
+});
+
+/** Ask for one failed section alone, with the upstreams’ switches as they are now. */
+async function heal(name, href) {
+  const { query, abort } = asked;
+  const now = { ...query, faults: read(form).faults };
+  let section;
+  try {
+    for await (const { event, data } of overview(href, now, abort.signal)) {
+      if (event === "section" && data.name === name) section = data.section;
+    }
+    if (!section) throw new Trouble("The answer cannot be read", `It does not tell of ${name}.`);
+  } catch (error) {
+    section = stranded(told(error), href);
+  }
+  if (abort.signal.aborted) return undefined;
+  if (section.status === "ok" && othersAreWell(name)) hide("error", "whole");
+  return section;
+}
+
+const othersAreWell = (healing) =>
+  [...cards].every(([name, { state }]) => name === healing || state !== "failed");
+
+function tell(error) {
+  const { title, message } = told(error);
+  show("error", `${title}.`, message);
+}
+
+window.addEventListener("error", ({ error, message }) => tell(error ?? message));
+window.addEventListener("unhandledrejection", ({ reason }) => tell(reason));
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  run();
+});
+document.addEventListener("submit", () => share(form, batchForm));
+document.querySelector("[data-cards]").append(...[...cards.values()].map(({ element }) => element));
+new Batch(document.getElementById("batch"), () => form.reportValidity() && read(form), tell);
+prepare(form, batchForm);
+run();

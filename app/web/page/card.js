@@ -1,0 +1,82 @@
+import { failed, ok, skeleton, skipped, STATES } from "./content.js";
+import { h, icon } from "./dom.js";
+import { announce } from "./messages.js";
+import { Retry } from "./retry.js";
+
+/** One section: under way, then there, failed or skipped. One that failed can heal. */
+export class Card {
+  element;
+  #name;
+  #heading;
+  #state = h("p", { class: "state" });
+  #body = h("div", { class: "body" });
+  #retry;
+  #error = null;
+  #wanted = true;
+
+  /**
+   * @param {string} name
+   * @param {(href: string) => Promise<import("./api.js").Section | undefined>} ask
+   *   for this section alone; undefined if nobody waits for it any more
+   */
+  constructor(name, ask) {
+    this.#name = name;
+    this.#heading = h("h3", { id: `card-${name}`, tabindex: -1 }, name);
+    this.#retry = new Retry(name, async () => {
+      this.#turn("pending");
+      const section = await ask(this.#error.href);
+      if (section) this.land(section);
+    });
+    this.element = h(
+      "article",
+      { class: "card", "data-card": name, "aria-labelledby": `card-${name}` },
+      h("header", {}, this.#heading, this.#state),
+      this.#body,
+      this.#retry.element,
+    );
+    this.#turn("idle");
+  }
+
+  get state() {
+    return this.element.dataset.state;
+  }
+
+  /** A new question: what was there is forgotten. */
+  begin(wanted) {
+    this.#wanted = wanted;
+    this.#error = null;
+    this.#retry.withdraw();
+    this.#turn("pending");
+    this.#body.replaceChildren(...skeleton(this.#name));
+  }
+
+  /** @param {import("./api.js").Section} section */
+  land(section) {
+    const healed = section.status === "ok" && this.#error !== null;
+    const vanishing = section.status === "failed" ? this.#body : this.element;
+    const focused = vanishing.contains(document.activeElement);
+    this.#body.replaceChildren(...this.#inside(section));
+    this.#turn(section.status, healed ? "healed" : STATES[section.status]);
+    if (focused) this.#heading.focus();
+    if (section.status === "failed") {
+      this.#error = section.error;
+      this.#retry.offer(section.error);
+      announce(`${this.#name} failed: ${section.error.title}.`);
+    } else {
+      this.#retry.withdraw();
+      if (section.status === "ok") announce(`${this.#name} ${healed ? "healed" : "landed"}.`);
+    }
+  }
+
+  #inside(section) {
+    if (section.status === "ok") return ok(this.#name, section);
+    if (section.status === "failed") return failed(section.error);
+    return skipped(this.#wanted);
+  }
+
+  #turn(state, words = STATES[state]) {
+    this.element.dataset.state = state;
+    this.element.ariaBusy = state === "pending";
+    this.#state.replaceChildren(icon(state), words);
+  }
+}

@@ -1,0 +1,36 @@
+import { Trouble } from "./trouble.js";
+
+/**
+ * The lines of a stream of UTF-8, ended by LF, CRLF or CR, wherever its chunks are split.
+ * To stop early is to cancel the stream.
+ *
+ * @param {ReadableStream<Uint8Array>} stream
+ * @returns {AsyncGenerator<string>}
+ */
+export async function* lines(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  let afterCR = false; // a line feed to come belongs to the line end that was seen
+  try {
+    for (;;) {
+      const { value, done } = await reader.read().catch(broken);
+      if (done) break;
+      rest += afterCR ? value.replace(/^\n/, "") : value;
+      afterCR = value.endsWith("\r");
+      const complete = rest.split(/\r\n|\r|\n/);
+      rest = complete.pop();
+      yield* complete;
+    }
+    if (rest) yield rest;
+  } finally {
+    reader.cancel().catch(() => {}); // of a stream that is over already
+  }
+}
+
+function broken(cause) {
+  throw new Trouble(
+    "The connection broke",
+    "Tributary’s answer ended before it was complete. What had landed by then is shown.",
+    { retryable: true, cause },
+  );
+}

@@ -1,0 +1,52 @@
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** A timeline as seen from here, while nothing better is known: one entry a section. */
+export class Live {
+  #began = performance.now();
+  #landed = new Map();
+  #sections;
+  #onChange;
+  #frame = 0;
+
+  /**
+   * @param {string[]} sections  that were asked for
+   * @param {(timeline: import("./timeline.js").Entry[]) => void} onChange
+   *   called at each frame; only at each landing, where motion is not wanted
+   */
+  constructor(sections, onChange) {
+    this.#sections = sections;
+    this.#onChange = onChange;
+    this.#tick();
+  }
+
+  get elapsed() {
+    return performance.now() - this.#began;
+  }
+
+  land(section, outcome) {
+    this.#landed.set(section, { end_ms: this.elapsed, outcome });
+    if (still.matches) this.#onChange(this.timeline());
+  }
+
+  /** What had not landed by now never will: it is `cancelled`. */
+  stop() {
+    cancelAnimationFrame(this.#frame);
+    return this.timeline("cancelled");
+  }
+
+  timeline(otherwise = "running") {
+    const now = { end_ms: this.elapsed, outcome: otherwise };
+    return this.#sections.map((section) => ({
+      section,
+      kind: "seen",
+      mirror: null,
+      start_ms: 0,
+      ...(this.#landed.get(section) ?? now),
+    }));
+  }
+
+  #tick() {
+    this.#onChange(this.timeline());
+    if (!still.matches) this.#frame = requestAnimationFrame(() => this.#tick());
+  }
+}

@@ -1,0 +1,14 @@
+import { lines } from "./lines.js";
+import { parse } from "./trouble.js";
+
+/**
+ * The values of an `application/x-ndjson` stream, one a line.
+ *
+ * @param {ReadableStream<Uint8Array>} stream
+ * @returns {AsyncGenerator<unknown>}
+ */
+export async function* values(stream) {
+  for await (const line of lines(stream)) {
+    if (line.trim()) yield parse(line);
+  }
+}

@@ -1,0 +1,90 @@
+import { SECTIONS } from "./api.js";
+import { h, s } from "./dom.js";
+import { draw, shape } from "./drawing.js";
+import { cells, figures, look, LOOKS, ms } from "./timeline.js";
+
+const HORIZONS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
+
+/** The drawing, its figures, its legend, and the same as a table. */
+export class Waterfall {
+  #svg;
+  #figures;
+  #legend;
+  #rows;
+  #shown = { timeline: [], horizon: HORIZONS[0] };
+
+  /** @param {HTMLElement} root  the part of index.html */
+  constructor(root) {
+    const [together, inTurn] = root.querySelectorAll("[data-figures] strong");
+    this.#figures = { together, inTurn };
+    this.#svg = root.querySelector("[data-waterfall]");
+    this.#legend = root.querySelector("[data-legend]");
+    this.#rows = root.querySelector("tbody");
+    new ResizeObserver(() => this.#draw()).observe(this.#svg.parentElement);
+  }
+
+  /** A timeline that still grows: the scale does not follow every frame, but jumps ahead. */
+  grow(timeline) {
+    const { inTurn } = this.#tell(timeline);
+    this.#shown = { timeline, horizon: HORIZONS.find((time) => time > inTurn) ?? inTurn };
+    this.#draw();
+  }
+
+  /** A timeline that is over. */
+  show(timeline) {
+    const { together, inTurn } = this.#tell(timeline);
+    this.#shown = { timeline, horizon: Math.max(together, inTurn, 1) };
+    this.#draw();
+    this.#svg.setAttribute("aria-label", summary(timeline));
+    this.#rows.replaceChildren(
+      ...timeline.map((entry) => {
+        const [section, ...others] = cells(entry);
+        return h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, section),
+          others.map((cell) => h("td", {}, cell)),
+        );
+      }),
+    );
+    const looks = new Set(timeline.map(look));
+    this.#legend.replaceChildren(
+      ...Object.keys(LOOKS)
+        .filter((kind) => looks.has(kind))
+        .map(legendItem),
+    );
+  }
+
+  #tell(timeline) {
+    const { together, inTurn } = figures(timeline);
+    this.#figures.together.textContent = ms(together);
+    this.#figures.inTurn.textContent = ms(inTurn);
+    return { together, inTurn };
+  }
+
+  #draw() {
+    const { timeline, horizon } = this.#shown;
+    const width = this.#svg.parentElement.clientWidth;
+    if (width) draw(this.#svg, timeline, { sections: SECTIONS, width, horizon });
+  }
+}
+
+function summary(timeline) {
+  const { spans, together, inTurn } = figures(timeline);
+  const each = [...spans].map(
+    ([name, { start, end }]) => `${name} from ${ms(start)} to ${ms(end)}`,
+  );
+  return `Side by side ${ms(together)}, one after another ${ms(inTurn)}: ${each.join("; ")}.`;
+}
+
+const legendItem = (kind) =>
+  h(
+    "li",
+    {},
+    s(
+      "svg",
+      { viewBox: "0 0 36 36", width: 28, height: 28, "aria-hidden": "true" },
+      kind === "hedge" || kind === "cache" ? shape(kind, 18, 0) : shape(kind, 1, 0, 34),
+    ),
+    LOOKS[kind],
+  );
