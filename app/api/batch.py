@@ -57,6 +57,8 @@ class Batch(BaseModel):
     items: list[BatchItem]
 
 
+Log = dict[str, Any]
+
 router = APIRouter(tags=["Views"])
 
 
@@ -97,7 +99,8 @@ async def get_overviews(
         )
     )
     if wants(request, NDJSON):
-        return Streamed(_lines(request, composed), NDJSON, {"Vary": serving.vary})
+        lines = _lines(_begin_log(request, users), composed)
+        return Streamed(lines, NDJSON, {"Vary": serving.vary})
     return await _answer(request, users, composed)
 
 
@@ -119,8 +122,7 @@ async def _composed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[Compos
                 await asyncio.sleep(0)  # what is all stored must not hold up other requests
 
 
-async def _lines(request: Request, composed: AsyncGenerator[Composing]) -> AsyncGenerator[bytes]:
-    log = _begin_log(request)
+async def _lines(log: Log, composed: AsyncGenerator[Composing]) -> AsyncGenerator[bytes]:
     async with aclosing(composed):
         async for one in composed:
             yield _item(one, log) + b"\n"
@@ -129,7 +131,7 @@ async def _lines(request: Request, composed: AsyncGenerator[Composing]) -> Async
 async def _answer(
     request: Request, users: Sequence[int], composed: AsyncGenerator[Composing]
 ) -> Response:
-    log = _begin_log(request)
+    log = _begin_log(request, users)
     items: dict[int, bytes] = {}
     outcomes: dict[str, Outcome] = {}
     async with HangUp(request.receive), aclosing(composed):
@@ -152,18 +154,22 @@ async def _answer(
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _begin_log(request: Request) -> dict[str, Any]:
-    """What the log will say: `failed` counts reasons by section. A client may leave at any time."""
-    log: dict[str, Any] = {"complete": True, "items": 0, "failed": {}}
+def _begin_log(request: Request, users: Sequence[int]) -> Log:
+    """What the log will say, true at any time, because it may break off at any time.
+
+    `partial` counts items that are not complete, `failed` reasons by section.
+    """
+    log: Log = {"complete": False, "users": len(users), "items": 0, "partial": 0, "failed": {}}
     request.scope["log"] = log
     return log
 
 
-def _item(composing: Composing, log: dict[str, Any]) -> bytes:
+def _item(composing: Composing, log: Log) -> bytes:
     """One item as JSON, and in the log."""
     whole = Whole(composing.plan, composing.outcomes)
     log["items"] += 1
-    log["complete"] &= whole.complete
+    log["partial"] += not whole.complete
+    log["complete"] = log["items"] == log["users"] and not log["partial"]
     for name, reason in whole.for_the_log()["failed"].items():
         log["failed"].setdefault(name, Counter())[reason] += 1
     status, member = (b"ok", b"overview") if whole.failure is None else (b"failed", b"error")

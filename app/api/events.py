@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, RootModel
 from app.api.problems import OverviewFailed, Problem, UserNotFound, problem_json
 from app.api.whole import Whole
 from app.views.compose import Step
-from app.views.overview import PostsSection, TodosSection, UserSection, href, told
+from app.views.overview import PostsSection, TodosSection, UserSection, told
 from app.views.plan import Outcomes, Plan
 from app.views.section import SKIPPED
 from app.views.timeline import Recorder, Timeline
@@ -85,7 +85,7 @@ async def events(
                         _landed(name, told(plan, name, outcomes[name])) for name in step.landed
                     )
     except Exception:
-        error = problem_json("internal_error", "this service made a mistake", instance=href(plan))
+        error = problem_json("internal_error", "this service made a mistake")
         yield _done(plan, complete=False, status=500, error=error)
         raise
     whole = Whole(plan, outcomes)

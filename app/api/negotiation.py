@@ -7,10 +7,10 @@ _JSON = "application/json"
 
 def wants(request: Request, media_type: str) -> bool:
     """Whether the client names `media_type`, and does not like JSON better."""
-    lines = request.headers.getlist("accept")
+    lines = [line.lower() for line in request.headers.getlist("accept")]
     if not any(media_type in line for line in lines):
         return False  # so most requests end here
-    weights = dict(_weighed(item) for line in lines for item in line.lower().split(","))
+    weights = dict(_weighed(item) for line in lines for item in line.split(","))
     wanted = weights.get(media_type, 0.0)
     if _JSON in weights:
         return wanted > weights[_JSON]

@@ -4,7 +4,7 @@ from math import ceil
 from typing import Any
 
 from app.api.problems import problem_json
-from app.errors import Failure, NotFound
+from app.errors import NotFound
 from app.views.overview import href, overview_json, section_json
 from app.views.plan import Outcomes, Plan, failures, is_complete, stale, verdict
 
@@ -23,20 +23,15 @@ class Whole:
         return 200 if self.failure is None else self.failure.status
 
     def body(self, timeline: bytes | None = None) -> bytes:
+        sections = section_json(self._plan, self._outcomes)
         if self.failure is None:
-            sections = section_json(self._plan, self._outcomes)
             return overview_json(self._plan, self.complete, sections, timeline)
-        return self.problem(self.failure, timeline)
-
-    def problem(self, decisive: Failure, timeline: bytes | None = None) -> bytes:
         failed = failures(self._plan, self._outcomes)
         return problem_json(
-            decisive.reason,
+            self.failure.reason,
             "; ".join(f"{name}: {failure.detail}" for name, failure in failed),
             instance=href(self._plan),
-            sections=None
-            if isinstance(decisive, NotFound)
-            else section_json(self._plan, self._outcomes),
+            sections=None if isinstance(self.failure, NotFound) else sections,
             timeline=timeline,
         )
 

@@ -83,16 +83,19 @@ async def compose(
     try:
         for plan in plans:
             composing = Composing(plan, found(plan))
-            at_hand = Step(composing, tuple(composing.outcomes), composing.awaited == 0)
-            for name in (one for one in plan.questions if one not in at_hand.landed):
+            at_hand = tuple(composing.outcomes)
+            if at_hand:
+                asking.steps_at_hand.append(Step(composing, at_hand, composing.awaited == 0))
+            for name in (one for one in plan.questions if one not in at_hand):
                 while len(asking.running) >= at_once:
                     for step in await asking.steps():
                         yield step
                 if composing.decided:
                     break
                 asking.begin(composing, name)
-            if at_hand.landed:  # told when all else is under way
-                yield at_hand
+            if asking.steps_at_hand:
+                for step in await asking.steps():
+                    yield step
         while asking.running:
             for step in await asking.steps():
                 yield step
@@ -108,6 +111,8 @@ class _Asking:
         self._fetch = fetch
         self._quiet = quiet
         self.running: dict[asyncio.Task[Outcome], tuple[Composing, str]] = {}
+        self.steps_at_hand: list[Step | None] = []
+        """What needs no asking; told when all else is under way for which there is room."""
 
     def begin(self, composing: Composing, name: str) -> None:
         task = asyncio.create_task(self._asked(composing.plan.questions[name]))
@@ -125,6 +130,9 @@ class _Asking:
 
     async def steps(self) -> list[Step | None]:
         """What has come next, and at the same time."""
+        if self.steps_at_hand:
+            at_hand, self.steps_at_hand = self.steps_at_hand, []
+            return at_hand
         await asyncio.wait(self.running, timeout=self._quiet, return_when=asyncio.FIRST_COMPLETED)
         ended = [task for task in self.running if task.done()]
         return [self._step(task) for task in ended] or [None]

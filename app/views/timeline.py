@@ -92,9 +92,9 @@ class Recorder:
             if name in outcomes:
                 result, seconds = outcomes[name].result, outcomes[name].seconds
                 outcome = result.reason if isinstance(result, Failure) else "ok"
-                self._spans.append(
-                    self._span(name, "shared", start, self._asked + seconds, outcome)
-                )
+                # What an outcome took is counted more finely than the loop counts.
+                end = max(start, self._asked + seconds)
+                self._spans.append(self._span(name, "shared", start, end, outcome))
         for span in self._spans:  # a pause may have been cut short
             span.end_ms = min(span.end_ms, now_ms)
         return to_json(sorted(self._spans, key=lambda span: span.start_ms))
