@@ -12,6 +12,8 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.process import BenchmarkError
+from chaos.batch import batch, sections
+from chaos.drops import drops, unread
 from chaos.figures import Figure
 from chaos.hedging import hedging
 from chaos.isolation import isolation
@@ -27,6 +29,10 @@ SCENARIOS: dict[str, Scenario] = {
     "isolation": isolation,
     "overload": overload,
     "hedging": hedging,
+    "sections": sections,
+    "batch": batch,
+    "drops": drops,
+    "unread": unread,
     "soak": soak,
 }
 

@@ -66,31 +66,23 @@ async def events(
     steps: AsyncGenerator[Step | None],
     recorder: Recorder | None,
 ) -> AsyncGenerator[bytes]:
-    """All events of a plan whose `steps` are still to come.
-
-    A bug of ours is told as the 500 that the JSON answer would have been, and raised.
-    """
+    """All events of a plan whose `steps` are still to come."""
     outcomes: Outcomes = {}
     not_wanted = [name for name in plan.sections if name not in plan.questions]
     if not_wanted:
         yield b"".join(_landed(name, SKIPPED) for name in not_wanted)
-    try:
-        async with aclosing(steps):
-            async for step in steps:
-                if step is None:
-                    yield KEEPALIVE_COMMENT
-                elif step.landed:
-                    outcomes = step.of.outcomes
-                    yield b"".join(
-                        _landed(name, told(plan, name, outcomes[name])) for name in step.landed
-                    )
-    except Exception:
-        error = problem_json("internal_error", "this service made a mistake")
-        yield _done(plan, complete=False, status=500, error=error)
-        raise
+    async with aclosing(steps):
+        async for step in steps:
+            if step is None:
+                yield KEEPALIVE_COMMENT
+            elif step.landed:
+                outcomes = step.of.outcomes
+                yield b"".join(
+                    _landed(name, told(plan, name, outcomes[name])) for name in step.landed
+                )
     whole = Whole(plan, outcomes)
     request.scope["log"] = whole.for_the_log()
-    timeline = recorder.told(outcomes) if recorder else None
+    timeline = recorder.told() if recorder else None
     given_up = [_landed(name, SKIPPED) for name in plan.questions if name not in outcomes]
     done = (
         _done(plan, complete=whole.complete, status=200, timeline=timeline)
@@ -98,6 +90,12 @@ async def events(
         else _done(plan, complete=False, status=whole.status, error=whole.body(timeline))
     )
     yield b"".join([*given_up, done])
+
+
+def mistaken(plan: Plan) -> bytes:
+    """The last event, if a bug of ours ends the others: the 500 that JSON would have been."""
+    error = problem_json("internal_error", "this service made a mistake")
+    return _done(plan, complete=False, status=500, error=error)
 
 
 def _landed(name: str, section: bytes) -> bytes:

@@ -92,7 +92,10 @@ def _stream(request: Request, plan: Plan, asking: Context, recorder: Recorder | 
         quiet=events.HEARTBEAT,
     )
     return Streamed(
-        events.events(request, plan, steps, recorder), events.MEDIA_TYPE, {"Vary": serving.vary}
+        events.events(request, plan, steps, recorder),
+        events.MEDIA_TYPE,
+        {"Vary": serving.vary},
+        last_words=events.mistaken(plan),
     )
 
 
@@ -121,7 +124,7 @@ async def _answer(
         "Cache-Status": caching.cache_status(plan, outcomes, now),
         "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
     }
-    timeline = recorder.told(outcomes) if recorder else None
+    timeline = recorder.told() if recorder else None
     if whole.failure is not None:
         if whole.retry_after is not None:
             headers["Retry-After"] = str(whole.retry_after)

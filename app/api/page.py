@@ -17,7 +17,7 @@ def page(app: FastAPI, settings: Settings) -> None:
     """Serve the page, its files, and the icon that it shares with the docs."""
     web = Revalidated(directory=WEB)
     known = f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explains)}"'
-    html = (WEB / "page" / "index.html").read_text("utf-8").replace(_UNKNOWN, known)
+    html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, known)
 
     async def index(request: Request) -> Response:
         return HTMLResponse(html, headers={"Cache-Control": "no-cache"})

@@ -16,15 +16,28 @@ class Streamed(StreamingResponse):
     """Ends when its content does or its client leaves, and leaves nothing of the content behind.
 
     Starlette and FastAPI cancel whoever sends, but let a generator that waits to be continued go
-    to the garbage collector, with all that it has under way.
+    to the garbage collector, with all that it has under way. When a bug of ours ends the content,
+    the client hears `last_words`, and that the connection breaks.
     """
 
     def __init__(
-        self, content: AsyncGenerator[bytes], media_type: str, headers: dict[str, str]
+        self,
+        content: AsyncGenerator[bytes],
+        media_type: str,
+        headers: dict[str, str],
+        last_words: bytes = b"",
     ) -> None:
         super().__init__(content, media_type=media_type, headers={**UNSTORED, **headers})
         self._content = content
+        self._last_words = last_words
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with HangUp(receive), aclosing(self._content):
-            await self.stream_response(send)
+            try:
+                await self.stream_response(send)
+            except Exception as bug:  # noqa: BLE001 - it is raised again below
+                body = {"type": "http.response.body", "body": self._last_words, "more_body": True}
+                try:
+                    await send(body)
+                finally:
+                    raise bug  # whoever hears it

@@ -42,17 +42,29 @@ def coalesce(latency: Latency, emit: Emit) -> Layer:
         async def coalesced(call: Call) -> Answer:
             while True:
                 flight = flights.of(call)
-                if flight.call is not call:
-                    call.tally.coalesced = True
-                    emit(Coalesced(call))
+                fly = flights.board if flight.call is call else shared
                 try:
-                    return await flights.board(flight, call)
+                    return await fly(flight, call)
                 except TooManyRequests:
                     raise  # whoever asks again now is one more
                 except (Timeout, Overloaded) as failure:
                     soon = time() + latency.most + _EARLY
                     if not _had_worse_prospects(flight.call.context, call.context, failure, soon):
                         raise
+
+        async def shared(flight: _Flight, call: Call) -> Answer:
+            call.tally.coalesced = True
+            began = time()
+            try:
+                answer = await flights.board(flight, call)
+            except Failure as failure:
+                emit(Coalesced(call, time() - began, failure))
+                raise
+            except asyncio.CancelledError:
+                emit(Coalesced(call, time() - began, None, left=True))
+                raise
+            emit(Coalesced(call, time() - began, None))
+            return answer
 
         return coalesced
 

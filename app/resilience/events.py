@@ -66,6 +66,14 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftQueue:
+    """Nobody wants the call any more, after `seconds` of waiting for its permits."""
+
+    call: Call
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Shed:
     """There was no permit for the call in `seconds`, or would not have been in time."""
 
@@ -76,9 +84,15 @@ class Shed:
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
-    """The call shares one that is in flight already."""
+    """The call has shared one that was in flight already, for `seconds`.
+
+    That ended well, or with a `failure`, or (`left`) without this one.
+    """
 
     call: Call
+    seconds: float
+    failure: Failure | None
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +127,7 @@ Event = (
     | BudgetSpent
     | BreakerTurned
     | Queued
+    | LeftQueue
     | Shed
     | Coalesced
     | ServedFromCache

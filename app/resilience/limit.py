@@ -9,7 +9,7 @@ from math import inf
 from app.errors import NotFound, Overloaded
 from app.resilience.aimd import AdaptiveLimit
 from app.resilience.call import Answer, Call, Fetch, Layer
-from app.resilience.events import Emit, Queued, Shed
+from app.resilience.events import Emit, LeftQueue, Queued, Shed
 from app.resilience.latency import Latency
 
 _NO_PERMIT = "no free capacity before the deadline"
@@ -137,29 +137,33 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
         async def queue(call: Call) -> None:
             began = time()
             try:
-                await both(call.context.fan_out, call.context.deadline)
+                await _take_both(call.context.fan_out, bulkhead, call.context.deadline)
             except Overloaded as failure:
                 emit(Shed(call, failure, time() - began))
                 raise
+            except asyncio.CancelledError:
+                emit(LeftQueue(call, time() - began))
+                raise
             emit(Queued(call, time() - began))
-
-        async def both(fan_out: asyncio.Semaphore, deadline: float) -> None:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await fan_out.acquire()
-                    try:
-                        await bulkhead.wait(deadline)
-                    except BaseException:
-                        fan_out.release()
-                        raise
-            except TimeoutError:
-                raise Overloaded(_NO_PERMIT) from None
-            # The attempt before may have ended at this very deadline.
-            if time() >= deadline:
-                bulkhead.give_back()
-                fan_out.release()
-                raise Overloaded(_NO_PERMIT)
 
         return limited
 
     return layer
+
+
+async def _take_both(fan_out: asyncio.Semaphore, bulkhead: Bulkhead, deadline: float) -> None:
+    try:
+        async with asyncio.timeout_at(deadline):
+            await fan_out.acquire()
+            try:
+                await bulkhead.wait(deadline)
+            except BaseException:
+                fan_out.release()
+                raise
+    except TimeoutError:
+        raise Overloaded(_NO_PERMIT) from None
+    # The attempt before may have ended at this very deadline.
+    if asyncio.get_running_loop().time() >= deadline:
+        bulkhead.give_back()
+        fan_out.release()
+        raise Overloaded(_NO_PERMIT)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from app.errors import Failure, Reason
+from app.errors import Reason
 from app.resilience.call import Call
 from app.resilience.events import (
     AttemptCancelled,
@@ -14,13 +14,14 @@ from app.resilience.events import (
     Coalesced,
     Event,
     Hedging,
+    LeftQueue,
     Queued,
     Retrying,
     ServedFromCache,
     ServedStale,
     Shed,
 )
-from app.views.plan import Outcomes, Plan
+from app.views.plan import Plan
 
 Kind = Literal["attempt", "queue", "backoff", "hedge", "cache", "shared"]
 Ended = Reason | Literal["ok", "cancelled", "hit", "revalidating", "stale"] | None
@@ -60,9 +61,7 @@ class Recorder:
         self._sections = {question: name for name, question in plan.questions.items()}
         self._began = began
         self._time = asyncio.get_running_loop().time
-        self._asked = self._time()
         self._spans: list[Span] = []
-        self._boarded: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -82,19 +81,15 @@ class Recorder:
                 self._add(call, "cache", 0, "revalidating" if stale else "hit")
             case ServedStale(call):
                 self._add(call, "cache", 0, "stale")
-            case Coalesced(call):
-                self._boarded[self._sections[call.question]] = self._time()
+            case LeftQueue(call, seconds):
+                self._add(call, "queue", -seconds, "cancelled")
+            case Coalesced(call, seconds, failure, left):
+                ended: Ended = "cancelled" if left else "ok"
+                self._add(call, "shared", -seconds, failure.reason if failure else ended)
 
-    def told(self, outcomes: Outcomes) -> bytes:
+    def told(self) -> bytes:
         """All spans up to now as JSON, the first to begin first."""
         now_ms = self._ms(self._time())
-        for name, start in self._boarded.items():
-            if name in outcomes:
-                result, seconds = outcomes[name].result, outcomes[name].seconds
-                outcome = result.reason if isinstance(result, Failure) else "ok"
-                # What an outcome took is counted more finely than the loop counts.
-                end = max(start, self._asked + seconds)
-                self._spans.append(self._span(name, "shared", start, end, outcome))
         for span in self._spans:  # a pause may have been cut short
             span.end_ms = min(span.end_ms, now_ms)
         return to_json(sorted(self._spans, key=lambda span: span.start_ms))
@@ -104,27 +99,18 @@ class Recorder:
     ) -> None:
         """`seconds` from now, or up to now if they are negative."""
         now = self._time()
-        name = self._sections[call.question]
         start, end = sorted((now, now + seconds))
-        self._spans.append(self._span(name, kind, start, end, outcome, mirror))
-
-    def _span(
-        self,
-        section: str,
-        kind: Kind,
-        start: float,
-        end: float,
-        outcome: Ended,
-        mirror: int | None = None,
-    ) -> Span:
-        return Span(
-            section=section,
-            kind=kind,
-            mirror=mirror,
-            start_ms=self._ms(start),
-            end_ms=self._ms(end),
-            outcome=outcome,
+        self._spans.append(
+            Span(
+                section=self._sections[call.question],
+                kind=kind,
+                mirror=mirror,
+                start_ms=self._ms(start),
+                end_ms=self._ms(end),
+                outcome=outcome,
+            )
         )
 
     def _ms(self, instant: float) -> float:
-        return round((instant - self._began) * 1000, 1)
+        # The loop counts milliseconds, and what an attempt took is more exact.
+        return max(round((instant - self._began) * 1000, 1), 0.0)

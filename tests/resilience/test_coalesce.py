@@ -112,7 +112,7 @@ async def test_equal_calls_in_flight_share_one() -> None:
     assert upstream.began == [0.0]
     assert all(answer is answers[0] for answer in answers)
     assert [call.tally.coalesced for call in calls] == [False, True, True, True, True]
-    assert told == [Coalesced(call) for call in calls[1:]]
+    assert told == [Coalesced(call, 1.0, None) for call in calls[1:]]
 
 
 async def test_nobody_boards_what_has_landed() -> None:
@@ -250,7 +250,11 @@ async def test_who_has_time_left_boards_again_when_the_firsts_time_was_up(late: 
     assert isinstance(ends[4], Timeout)  # at its own deadline, in the second flight
     assert (upstream.began, now()) == ([0.0, 1.0], 4.0)
     assert upstream.calls[1] is calls[1]
-    assert told == [Coalesced(calls[number]) for number in (1, 2, 3, 4, 3, 4)]
+    assert [event for event in told if isinstance(event, Coalesced)] == [
+        *(Coalesced(calls[number], 1.0, late) for number in (1, 2, 3, 4)),
+        Coalesced(calls[4], 1.0, ends[4]),
+        Coalesced(calls[3], 3.0, None),
+    ]
 
 
 @pytest.mark.parametrize(

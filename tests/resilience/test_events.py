@@ -1,14 +1,14 @@
 from dataclasses import replace
 
 from app.resilience.call import Call
-from app.resilience.events import BreakerTurned, Coalesced, Event, to_watcher
+from app.resilience.events import BreakerTurned, Event, Hedging, to_watcher
 from tests.fakes import a_call, a_context, a_question
 
 
 def test_whoever_watches_a_request_hears_of_its_events_and_of_no_others() -> None:
     heard: list[Event] = []
     watched = Call(a_question(), replace(a_context(), watch=heard.append))
-    to_watcher(Coalesced(watched))
-    to_watcher(Coalesced(a_call()))
+    to_watcher(Hedging(watched))
+    to_watcher(Hedging(a_call()))
     to_watcher(BreakerTurned("posts", 0, "open"))
-    assert heard == [Coalesced(watched)]
+    assert heard == [Hedging(watched)]

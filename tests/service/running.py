@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import uvicorn
@@ -26,6 +29,9 @@ NOISE = 0.25
 
 _PATIENCE = 2.0  # seconds for what has no promise but must happen
 
+EVENTS = "text/event-stream"
+LINES = "application/x-ndjson"
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -42,6 +48,110 @@ class Answered:
     def raw(self) -> str:
         """All that the client got to see."""
         return "\n".join([*(f"{k}: {v}" for k, v in self.headers.items()), self.text])
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One chunk of an answer, as the service wrote it, and when it came (by `perf_counter`)."""
+
+    data: bytes
+    came: float
+
+    @property
+    def events(self) -> list[tuple[str, Any]]:
+        """Names and data; comments are no events."""
+        told = [block.split("\n") for block in self.data.decode().split("\n\n") if block]
+        return [
+            (one[0].removeprefix("event: "), json.loads(one[1].removeprefix("data: ")))
+            for one in told
+            if not one[0].startswith(":")
+        ]
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.data.splitlines()]
+
+
+class Stream:
+    """A client that takes an answer piece by piece, each when it asks for it and not before.
+
+    Use inside `async with`: the head is there at its beginning, and who leaves it early hangs up.
+    With a small `window`, what is not taken stays with the service. Times are of `perf_counter`.
+    """
+
+    def __init__(
+        self, url: str, path: str, accept: str, *, window: int | None = None, **headers: str
+    ) -> None:
+        address = urlsplit(url)
+        self._address = address.hostname, address.port
+        self._path = path
+        self._headers = {"Host": address.netloc, "Accept": accept, **headers}
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        if window is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self._received = bytearray()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.get_running_loop().sock_connect(self._socket, self._address)
+            await self.ask(self._path)
+        except BaseException:
+            self._socket.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._socket.close()
+
+    async def ask(self, path: str) -> None:
+        """Send a request on this connection, and take the head of its answer."""
+        lines = [f"{name.replace('_', '-')}: {value}" for name, value in self._headers.items()]
+        request = "\r\n".join([f"GET {path} HTTP/1.1", *lines, "", ""]).encode()
+        await asyncio.get_running_loop().sock_sendall(self._socket, request)
+        self.asked = perf_counter()
+        status, *lines = (await self._until(b"\r\n\r\n")).decode().split("\r\n")
+        self.status = int(status.split(" ")[1])
+        self.headers = dict(line.lower().split(": ", 1) for line in lines)
+
+    async def __aiter__(self) -> AsyncIterator[Piece]:
+        """All that is still to come, up to the end that HTTP says."""
+        while size := int(await self._until(b"\r\n"), 16):
+            yield await self._piece(size)
+        await self._until(b"\r\n")
+
+    async def piece(self) -> Piece:
+        """The next one, if it comes soon."""
+        async with asyncio.timeout(_PATIENCE):
+            return await self._piece(int(await self._until(b"\r\n"), 16))
+
+    def leave(self, *, reset: bool = False) -> float:
+        """Hang up, and tell when. It is a RST, not a FIN, also if something was left unread."""
+        if reset:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left = perf_counter()
+        self._socket.close()
+        return left
+
+    async def _piece(self, size: int) -> Piece:
+        assert size, "the answer is over"
+        while len(self._received) < size + 2:
+            await self._receive()
+        data = bytes(self._received[:size])
+        del self._received[: size + 2]
+        return Piece(data, perf_counter())
+
+    async def _until(self, end: bytes) -> bytes:
+        while end not in self._received:
+            await self._receive()
+        data, _, self._received = self._received.partition(end)
+        return bytes(data)
+
+    async def _receive(self) -> None:
+        received = await asyncio.get_running_loop().sock_recv(self._socket, 65_536)
+        if not received:
+            raise ConnectionError("the answer broke off")
+        self._received += received
 
 
 @dataclass
@@ -66,6 +176,11 @@ class Running:
     async def overview_of(self, user_id: int, query: str = "", **headers: str) -> Answered:
         """Clients that ask for the same user at the same time share what is asked upstream."""
         return await self.get(f"/v1/users/{user_id}/overview{query}", **headers)
+
+    def stream(
+        self, path: str, accept: str, *, window: int | None = None, **headers: str
+    ) -> Stream:
+        return Stream(self.url, path, accept, window=window, **headers)
 
     async def leftovers(self) -> list[str]:
         """What is still held or going on because of earlier requests; it gets a moment to end."""

@@ -126,7 +126,7 @@ def test_what_was_tried_and_what_it_came_to_is_one_line(
         AttemptCancelled(a_call(), 0, 0.8),
         Hedging(a_call()),
         Shed(a_call(), Overloaded("full")),
-        Coalesced(a_call()),
+        Coalesced(a_call(), 0.1, None),
         ServedFromCache(a_call(), stale=False),
         ServedFromCache(a_call(), stale=True),
         RefreshEnded(a_call(), None),

@@ -1,0 +1,88 @@
+"""A client that asks for much and does not read keeps the service waiting, and nobody else."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from app.resilience.call import Data
+from tests.service.replies import saying
+from tests.service.running import LINES, NOISE, Running, Stream, running
+from tests.service.upstream import Exchange
+
+pytestmark = pytest.mark.anyio
+
+_FAN_OUT = 10
+_USERS = 100
+_LARGE = b"x" * 300_000  # all together, far more than what a kernel takes upon itself
+_OVERVIEWS = "/v1/overviews?" + "&".join(f"user_id={1 + n}" for n in range(_USERS))
+
+
+async def _large(exchange: Exchange) -> None:
+    user = int(exchange.target.partition("?userId=")[2])
+    await saying(b'[{"userId":%d,"id":1,"title":"","body":"%b"}]' % (user, _LARGE))(exchange)
+
+
+@asynccontextmanager
+async def _unread(timeout_ms: int) -> AsyncIterator[tuple[Running, Stream, int]]:
+    """A service that waits for a client to read, the client, and how many calls were made."""
+    async with (
+        running({"posts": _large}, fan_out=_FAN_OUT, log_level="error") as service,
+        service.stream(
+            _OVERVIEWS, LINES, window=4096, X_Request_Timeout_Ms=str(timeout_ms)
+        ) as stream,
+    ):
+        calls = -1
+        while calls < _calls(service):
+            calls = _calls(service)
+            await asyncio.sleep(0.3)  # nobody announces what does not happen
+        yield service, stream, calls
+
+
+def _calls(service: Running) -> int:
+    return sum(len(upstream.seen) for upstream in service.upstreams.values())
+
+
+async def _rest(stream: Stream) -> list[Any]:
+    return [item async for piece in stream for item in piece.lines]
+
+
+async def test_not_much_more_is_asked_for_than_the_client_reads() -> None:
+    async with _unread(9000) as (_, _, calls):
+        assert calls < _USERS * 3
+        gc.collect()
+        assert sum(isinstance(one, Data) for one in gc.get_objects()) <= 2 * _FAN_OUT
+
+
+async def test_nothing_is_held_meanwhile_that_others_need() -> None:
+    async with _unread(9000) as (service, _, calls):
+        assert [one.bulkhead.in_flight for one in service.service.upstreams.values()] == [0, 0, 0]
+        for user in range(1000, 1010):
+            answer = await service.overview_of(user)
+            assert answer.json["complete"] is True
+            assert answer.seconds < NOISE
+        assert _calls(service) == calls + 10 * 3
+
+
+async def test_who_reads_again_in_time_gets_all() -> None:
+    async with _unread(9000) as (service, stream, _):
+        items = await _rest(stream)
+        assert sorted(item["user_id"] for item in items) == list(range(1, _USERS + 1))
+        assert all(item["overview"]["complete"] for item in items)
+        assert await service.leftovers() == []
+
+
+async def test_who_reads_again_too_late_is_told_so() -> None:
+    async with _unread(1500) as (service, stream, calls):
+        await asyncio.sleep(stream.asked + 1.6 - perf_counter())
+        items = await _rest(stream)
+        assert sorted(item["user_id"] for item in items) == list(range(1, _USERS + 1))
+        failed = [item["error"]["status"] for item in items if item["status"] == "failed"]
+        assert len(failed) == _USERS - len(service.upstreams["users"].seen)
+        assert set(failed) <= {503, 504}
+        assert _calls(service) == calls
+        assert await service.leftovers() == []
