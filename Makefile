@@ -74,4 +74,5 @@ lock: .venv/bin/python
 	@$(INSTALL) -r requirements/acceptance.txt && touch $@
 
 clean:
-	rm -rf .coverage .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules examples/typescript/node_modules
+	rm -rf .coverage .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules \
+	  examples/typescript/node_modules examples/typescript/build examples/typescript/schema.d.ts

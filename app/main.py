@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         middleware=[Middleware(Envelope, log=log), Middleware(Remembering)],
     )

@@ -30,6 +30,7 @@ def describe(app: FastAPI, settings: Settings) -> None:
                 version=app.version,
                 summary=app.summary,
                 description=_DESCRIPTION,
+                openapi_version="3.2.0",  # the first that has `itemSchema`
                 routes=app.routes,
                 tags=[
                     {"name": "Views", "description": "The answers composed from many upstreams"},
@@ -51,6 +52,10 @@ def describe(app: FastAPI, settings: Settings) -> None:
             for unused in ("HTTPValidationError", "ValidationError"):
                 models.pop(unused, None)
             _add_models(models, events.SectionEvent, events.DoneEvent)
+            for model in models.values():
+                for name, member in model.get("properties", {}).items():
+                    if name not in model.get("required", ()):
+                        model["properties"][name] = _never_null(member)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -87,8 +92,9 @@ def _restore_examples(
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter can be left out, but there is no way to write null in a URL or a header."""
+    """What can be left out is never null: not in a URL or a header, nor in our answers."""
     match schema:
-        case {"anyOf": [kept, {"type": "null"}], **rest}:
-            return {**kept, **rest}
+        case {"anyOf": [*kept, {"type": "null"}], **rest}:
+            rest.pop("default", None)
+            return {**(kept[0] if len(kept) == 1 else {"anyOf": kept}), **rest}
     return schema

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,18 +39,21 @@ class WrongParameter(BaseModel):
 class InvalidRequest(Problem):
     """The request itself is wrong; `errors` names every parameter at fault."""
 
+    status: Literal[422]
     errors: list[WrongParameter]
 
 
 class UserNotFound(Problem):
     """There is no such user, and so there are no sections."""
 
+    status: Literal[404]
     timeline: Timeline = None
 
 
 class OverviewFailed(Problem):
     """The answer as a whole is a failure; `sections` has what became of each part."""
 
+    status: Literal[502, 503, 504]
     sections: Sections
     timeline: Timeline = None
 

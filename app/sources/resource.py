@@ -14,4 +14,8 @@ class Resource(BaseModel):
     Strict: a number in quotes is a broken item, not a number to be guessed.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True)
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        json_schema_serialization_defaults_required=True,  # what is unknown is there, and null
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from app.errors import Failure, NotFound
-from app.resilience.call import Answer, Call, Context, Fetch, Question
+from app.resilience.call import Answer, Call, Context, Fetch
 from app.resilience.ending import end
 from app.views.plan import Outcome, Outcomes, Plan
 
@@ -115,18 +115,8 @@ class _Asking:
         """What needs no asking; told when all else is under way for which there is room."""
 
     def begin(self, composing: Composing, name: str) -> None:
-        task = asyncio.create_task(self._asked(composing.plan.questions[name]))
-        self.running[task] = composing, name
-
-    async def _asked(self, question: Question) -> Outcome:
-        call = Call(question, self._context)
-        began = perf_counter()
-        result: Answer | Failure
-        try:
-            result = await self._fetch(call)
-        except Failure as failure:
-            result = failure
-        return Outcome(result, call.tally, perf_counter() - began)
+        call = Call(composing.plan.questions[name], self._context)
+        self.running[asyncio.create_task(_outcome(call, self._fetch))] = composing, name
 
     async def steps(self) -> list[Step | None]:
         """What has come next, and at the same time."""
@@ -149,6 +139,17 @@ class _Asking:
                 sibling.cancel()
             composing.awaited, composing.decided = len(siblings), True
         return Step(composing, (name,), composing.awaited == 0)
+
+
+async def _outcome(call: Call, fetch: Fetch) -> Outcome:
+    # No method: a task that was cancelled remembers where, and would keep all that `self` does.
+    began = perf_counter()
+    result: Answer | Failure
+    try:
+        result = await fetch(call)
+    except Failure as failure:
+        result = failure
+    return Outcome(result, call.tally, perf_counter() - began)
 
 
 def _decides(plan: Plan, name: str, result: Answer | Failure) -> bool:

@@ -8,7 +8,7 @@ import time
 from functools import lru_cache
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.errors import Failure, Reason
 from app.resilience.call import Answer
@@ -37,10 +37,8 @@ class Ok(BaseModel, Generic[T]):
     ]
 
 
-class Error(BaseModel):
+class SectionError(BaseModel):
     """Why a section failed, in the members of a problem (RFC 9457) and a few more."""
-
-    model_config = ConfigDict(title="SectionError")
 
     type: Annotated[str, Field(description="Where this kind of problem is explained")]
     title: str
@@ -61,7 +59,7 @@ class Failed(BaseModel):
     """The data could not be had; `error` says why."""
 
     status: Literal["failed"]
-    error: Error
+    error: SectionError
 
 
 class Skipped(BaseModel):
@@ -92,7 +90,7 @@ def failed(name: str, outcome: Outcome, href: str) -> bytes:
     assert isinstance(failure, Failure)
     attempts = outcome.tally.attempts
     tried = f", {attempts} attempts" if attempts > 1 else ""
-    error = Error(
+    error = SectionError(
         type=f"/problems/{failure.reason}",
         title=failure.title,
         status=failure.status,

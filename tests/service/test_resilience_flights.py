@@ -39,7 +39,7 @@ async def _crowd() -> AsyncIterator[tuple[Running, list[asyncio.Task[Answered]],
 def _waiting() -> int:
     """Sections that somebody waits for: service and clients are in this one process."""
     names = (getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
-    return sum(name == "_Asking._asked" for name in names)
+    return sum(name == "_outcome" for name in names)
 
 
 async def test_equal_requests_share_one_call_and_the_last_one_that_stays_gets_its_answer() -> None:
