@@ -68,6 +68,7 @@ async def events(
 ) -> AsyncGenerator[bytes]:
     """All events of a plan whose `steps` are still to come."""
     outcomes: Outcomes = {}
+    request.scope["log"] = {"complete": False}  # if it breaks off
     not_wanted = [name for name in plan.sections if name not in plan.questions]
     if not_wanted:
         yield b"".join(_landed(name, SKIPPED) for name in not_wanted)

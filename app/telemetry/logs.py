@@ -112,6 +112,10 @@ def tell(log: Log) -> Emit:
     return tell
 
 
+_TOLD = "Exception in ASGI application\n"
+"""Uvicorn's word for what the envelope has told already, with the request's id."""
+
+
 class ToStructlog(logging.Handler):
     """Brings what libraries log through the standard library into the one stream of lines."""
 
@@ -120,5 +124,7 @@ class ToStructlog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == _TOLD:
+            return
         level = min(record.levelno // 10 * 10, logging.CRITICAL)  # libraries may have their own
         self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)

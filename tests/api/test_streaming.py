@@ -198,7 +198,17 @@ async def test_what_broke_off_is_not_complete_in_the_log(
     async with serving(world.upstream, upstreams=PATIENT) as service:
         answer = await follow(service, MANY, NDJSON, stays=0.5)
     assert (len(answer.pieces), answer.ended) == (2, False)
-    assert logged(capsys.readouterr().out)[-1].get("complete") is not True
+    assert logged(capsys.readouterr().out)[-1]["complete"] is False
+
+
+@pytest.mark.parametrize("posts", [9.0, (0.2, BUG)])
+async def test_nor_are_events(
+    posts: float | tuple[float, Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(taking(posts=posts), upstreams=PATIENT) as service:
+        answer = await follow(service, PATH, EVENTS, stays=0.5)
+    assert not answer.ended
+    assert logged(capsys.readouterr().out)[-1]["complete"] is False
 
 
 @streams

@@ -191,6 +191,13 @@ def a_library() -> Iterator[logging.Logger]:
         log.setLevel(logging.NOTSET)
 
 
+def test_what_the_envelope_has_told_is_not_told_again_by_the_server(capsys: Captured) -> None:
+    with a_library() as library:
+        library.error("Exception in ASGI application\n")
+        library.error("Exception in something else\n")
+    assert [line["event"] for line in lines(capsys)] == ["Exception in something else\n"]
+
+
 def test_what_libraries_log_comes_in_the_same_lines(capsys: Captured) -> None:
     with a_library() as library:
         library.warning("%d of %s\nlost", 3, "five")
