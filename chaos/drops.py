@@ -26,9 +26,9 @@ _ROUNDS = (2, 10, 10, 10, 10, 10)
 _PROMPT = 0.1
 _FAN_OUT = 10
 _BATCH = 100
-_BODY = b"x" * 900_000
+_BODY = b"x" * 500_000
 """Of each user's post: if something stays, it is not small."""
-_GROWTH = 12.0
+_GROWTH = 16.0
 _BOUNDS = {"REQUEST_TIMEOUT": 30, "REQUEST_TIMEOUT_MAX": 30, "FAN_OUT": _FAN_OUT}
 
 
