@@ -5,6 +5,8 @@ import gc
 import logging
 import socket
 import sys
+from math import ceil, inf
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._log = log
         self._under_way: set[asyncio.Task[None]] | None = None
+        self._late = inf
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
@@ -56,9 +59,13 @@ class Server(uvicorn.Server):
             return
         self._app.state.service.draining = True
         self._under_way = set(self.server_state.tasks)
+        # By then every answer is out; what is left waits for a client that does not read.
+        self._late = monotonic() + self._app.state.service.settings.request_timeout_max
 
     async def on_tick(self, counter: int) -> bool:
-        drained = self._under_way is not None and all(task.done() for task in self._under_way)
+        drained = self._under_way is not None and (
+            all(task.done() for task in self._under_way) or monotonic() > self._late
+        )
         return await super().on_tick(counter) or drained
 
 
@@ -90,6 +97,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         # Longer than load balancers keep an idle connection (60 s is usual), so that it is they
         # who close it and no request runs into a closing one.
         timeout_keep_alive=75,
+        # For those who came after the signal, and for what is written but not yet taken.
+        timeout_graceful_shutdown=ceil(settings.request_timeout_max),
     )
     server = Server(config, app, log)
     server.run(sockets=[listener])

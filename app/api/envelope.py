@@ -48,7 +48,8 @@ class Envelope:
         request_id = _request_id(scope)
         headers = (*SAFE, (b"x-request-id", request_id))
         if method == "HEAD":  # RFC 9110 §9.3.2: the answer to GET without its content
-            scope = {**scope, "method": "GET"}  # a copy: the server goes by its own
+            # A copy: the server goes by its own.
+            scope = {**scope, "method": "GET", "without_content": True}
         scope["request_id"] = request_id.decode()
         scope["arrived"] = asyncio.get_running_loop().time()
         status = 0

@@ -33,6 +33,11 @@ class Streamed(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with HangUp(receive), aclosing(self._content):
+            if "without_content" in scope:  # HEAD: no header depends on the work
+                start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+                await send(start)
+                await send({"type": "http.response.body"})
+                return
             try:
                 await self.stream_response(send)
             except Exception as bug:  # noqa: BLE001 - it is raised again below

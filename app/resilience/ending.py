@@ -22,7 +22,10 @@ async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
         except asyncio.CancelledError as error:
             interrupted = error
     for task in tasks:
-        raised = None if task.cancelled() else task.exception()
+        try:
+            raised = task.exception()
+        except asyncio.CancelledError:
+            continue  # and no longer kept by the task, to which its traceback leads back
         if raised is not None and not isinstance(raised, Failure):
             raise raised
     if interrupted is not None:

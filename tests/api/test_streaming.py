@@ -12,7 +12,7 @@ from app.api.hangup import ClientGone
 from app.api.streaming import Streamed
 from app.views.compose import Composing
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
-from tests.api.serving import ABSENT, PATH, a_scope, each, logged, serving
+from tests.api.serving import ABSENT, PATH, Hanging, a_scope, but, each, logged, serving
 from tests.fakes import ending, leaving_nothing, now
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +68,15 @@ async def test_head_has_the_headers_alone(target: str, accept: str) -> None:
         answer.headers.pop("server-timing", None)
     assert (head.status, head.headers, head.pieces) == (got.status, got.headers, [])
     assert head.ended
+
+
+@streams
+async def test_head_of_a_stream_asks_nobody_and_waits_for_nobody(target: str, accept: str) -> None:
+    asked = Hanging()
+    async with serving(but(user=asked), upstreams=PATIENT) as service:
+        head = await follow(service, target, accept, method="HEAD", stays=1.0)
+        assert now() == 0.0
+    assert (head.status, head.ended, asked.asked) == (200, True, [])
 
 
 async def test_a_line_that_was_sent_is_held_by_nobody() -> None:

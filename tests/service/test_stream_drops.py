@@ -5,7 +5,7 @@ import gc
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from app.resilience.call import Data
 from tests.service.replies import good, never, saying
 from tests.service.running import EVENTS, LINES, NOISE, Running, Stream, eventually, running
 from tests.service.test_process import _started, _told
-from tests.service.upstream import Exchange, Reply
+from tests.service.upstream import Exchange, Reply, Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -204,6 +204,23 @@ async def test_a_hundred_who_leave_at_any_time_leave_nothing_behind(
         gc.collect()
         assert kept() == 0
         assert (await service.overview()).json["complete"] is True
+
+
+@pytest.mark.parametrize("accept", [LINES, "application/json"], ids=["lines", "JSON"])
+async def test_a_client_that_does_not_read_does_not_keep_the_service_from_stopping(
+    tmp_path: Path, accept: str
+) -> None:
+    large = _Some(lambda path, user: True)
+    async with Upstream(large) as upstream, AsyncExitStack() as stack:
+        url = f"http://127.0.0.1:{upstream.port}"
+        process = await stack.enter_async_context(
+            _started(tmp_path, UPSTREAM_URL=url, REQUEST_TIMEOUT="1", REQUEST_TIMEOUT_MAX="1")
+        )
+        listening = await _told(process, "listening")
+        url = "{0.scheme}://{0.netloc}".format(urlsplit(listening["overview"]))
+        async with Stream(url, _OVERVIEWS, accept, window=4096):
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
 
 
 _ALL_OF_THE_DEMO = "/v1/overviews?" + "&".join(f"user_id={user}" for user in range(1, 11))
