@@ -7,7 +7,8 @@ _JSON = "application/json"
 
 def wants(request: Request, media_type: str) -> bool:
     """Whether the client names `media_type`, and does not like JSON better."""
-    lines = [line.lower() for line in request.headers.getlist("accept")]
+    headers = request.scope["headers"]
+    lines = [value.decode("latin-1").lower() for name, value in headers if name == b"accept"]
     if not any(media_type in line for line in lines):
         return False  # so most requests end here
     weights = dict(_weighed(item) for line in lines for item in line.split(","))
