@@ -1,9 +1,11 @@
-"""Uvicorn's HTTP/1.1, with a bound on what a client may send before it has asked for anything.
+"""Uvicorn's HTTP/1.1, with bounds on what a client may send before it has asked for anything, and
+on the time that it may keep a connection without any progress.
 
 The parser under it collects a head of any length, at a cost that grows with its square. Whatever
 cannot become a request is answered here, below the application, and is a problem all the same.
 """
 
+import asyncio
 from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -13,6 +15,8 @@ from app.api.problems import problem
 
 # Twice what most proxies let through.
 _LARGEST_HEAD = 65_536
+# Seconds for a head to be complete, and without a byte of an answer taken. Nginx's, for both.
+_PATIENCE = 60.0
 
 
 class Protocol(HttpToolsProtocol):
@@ -25,6 +29,20 @@ class Protocol(HttpToolsProtocol):
 
     _in_head = True
     _head = 0  # bytes of it so far
+    _for_head: asyncio.TimerHandle | None = None
+    _for_reader: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # So writing is paused whenever something is left unsent, and until all of it is.
+        transport.set_write_buffer_limits(0)
+        self._for_head = self.loop.call_later(_PATIENCE, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._for_head, self._for_reader):
+            if timer is not None:
+                timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -36,9 +54,14 @@ class Protocol(HttpToolsProtocol):
                 self._refuse("head_too_large", "the request's line and headers are too long")
                 return
         super().data_received(data)
+        if self._in_head and self._head and self._for_head is None:
+            self._for_head = self.loop.call_later(_PATIENCE, self.transport.abort)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._for_head is not None:
+            self._for_head.cancel()
+            self._for_head = None
         if self._answering():
             self.cycle.keep_alive = False
         else:
@@ -49,6 +72,15 @@ class Protocol(HttpToolsProtocol):
         self._head = 0
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._for_reader is not None:
+            self._for_reader.cancel()
+
     def send_400_response(self, msg: str) -> None:
         """Uvicorn's word for what is not HTTP, `msg`, names nothing of the request."""
         if self._answering():
@@ -58,6 +90,17 @@ class Protocol(HttpToolsProtocol):
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_reader(self, unsent: int) -> None:
+        """TCP would wait for ever for a client that is there and takes nothing."""
+        self._for_reader = self.loop.call_later(_PATIENCE, self._look_at_reader, unsent)
+
+    def _look_at_reader(self, unsent_before: int) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < unsent_before:
+            self._wait_for_reader(unsent)
+        else:
+            self.transport.abort()
 
     def _refuse(self, slug: str, detail: str) -> None:
         response = problem(slug, detail, headers={"Connection": "close"})

@@ -133,6 +133,10 @@ class Stream:
         self._socket.close()
         return left
 
+    def finish(self) -> None:
+        """Say that nothing more is asked, and stay."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     async def _piece(self, size: int) -> Piece:
         assert size, "the answer is over"
         while len(self._received) < size + 2:

@@ -60,7 +60,7 @@ async def test_what_may_be_used_while_it_is_asked_for_again_is_told_at_once() ->
             stale = await service.overview("?include=posts")
             assert stale.json["posts"]["data"][0]["title"] == "old"
             assert stale.json["posts"]["stale"] is False
-            # The loop's clock has whole milliseconds: it may still show the one of the first answer.
+            # The loop's clock has whole milliseconds, and may still show that of the first answer.
             assert stale.headers["Cache-Status"] in {"posts; hit; ttl=0", "posts; hit; ttl=-1"}
         await asyncio.wait_for(upstream.arrivals.get(), 2)
         await asyncio.wait_for(upstream.arrivals.get(), 2)

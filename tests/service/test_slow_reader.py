@@ -2,13 +2,16 @@
 
 import asyncio
 import gc
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from app.api import protocol
 from app.resilience.call import Data
 from tests.service.replies import saying
 from tests.service.running import LINES, NOISE, Running, Stream, running
@@ -92,3 +95,71 @@ async def test_who_reads_again_too_late_is_told_so() -> None:
         assert set(failed) <= {503, 504}
         assert _calls(service) == calls
         assert await service.leftovers() == []
+
+
+async def test_who_never_reads_again_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.6)
+    before = _held()
+    async with _unread(9000) as (service, stream, _):
+        assert await service.leftovers() == []
+        assert _held() == before
+        with pytest.raises(ConnectionError):
+            await _rest(stream)
+
+
+async def test_half_a_goodbye_does_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIN that we do not see because we wait to write."""
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.6)
+    async with _unread(9000) as (service, stream, _):
+        stream.finish()
+        assert await service.leftovers() == []
+
+
+async def test_who_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.8)
+    async with _unread(9000) as (_, stream, _):
+        began = perf_counter()
+        pieces = 0
+        async for piece in stream:
+            pieces += len(piece.lines)
+            await asyncio.sleep(0.02)
+        assert pieces == _USERS
+        assert perf_counter() - began > 1.6
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+async def test_nor_is_a_whole_answer_kept_for_ever(
+    connection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.6)
+    async with _whole(connection) as (reader, length):
+        await asyncio.sleep(1.5)
+        body = await asyncio.wait_for(reader.read(), 5)
+        assert 0 < len(body) < length
+
+
+async def test_who_reads_a_whole_answer_slowly_gets_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "_PATIENCE", 0.6)
+    async with _whole("close") as (reader, length):
+        taken = 0
+        while piece := await asyncio.wait_for(reader.read(300_000), 5):
+            taken += len(piece)
+            await asyncio.sleep(len(piece) / 15_000_000)  # two seconds in all
+        assert taken == length
+
+
+@asynccontextmanager
+async def _whole(connection: str) -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """The body of a batch in JSON, still to be read, and its length."""
+    async with running({"posts": _large}, log_level="error") as service:
+        address = urlsplit(service.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        lines = [f"GET {_OVERVIEWS} HTTP/1.1", "Host: service", f"Connection: {connection}"]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        assert length is not None
+        yield reader, int(length[1])
+        writer.close()
