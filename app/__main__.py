@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.protocol import Protocol
+from app.api.protocol import PATIENCE, Protocol
 from app.main import create_app
 from app.settings import Settings, WrongSetting, load, unknown
 from app.telemetry import logs
@@ -94,9 +94,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here depends on who asks, or over what
-        # Longer than load balancers keep an idle connection (60 s is usual), so that it is they
-        # who close it and no request runs into a closing one.
-        timeout_keep_alive=75,
+        timeout_keep_alive=PATIENCE,
         # For those who came after the signal, and for what is written but not yet taken.
         timeout_graceful_shutdown=ceil(settings.request_timeout_max),
     )

@@ -1,5 +1,4 @@
-"""Uvicorn's HTTP/1.1, with bounds on what a client may send before it has asked for anything, and
-on the time that it may keep a connection without any progress.
+"""Uvicorn's HTTP/1.1, with bounds on what a client may send, and on how long it may do nothing.
 
 The parser under it collects a head of any length, at a cost that grows with its square. Whatever
 cannot become a request is answered here, below the application, and is a problem all the same.
@@ -15,8 +14,12 @@ from app.api.problems import problem
 
 # Twice what most proxies let through.
 _LARGEST_HEAD = 65_536
-# Seconds for a head to be complete, and without a byte of an answer taken. Nginx's, for both.
-_PATIENCE = 60.0
+PATIENCE = 75
+"""Seconds without progress: an idle connection, a head that does not end, an answer not taken.
+
+Longer than load balancers keep an idle connection (60 s is usual), so that it is they who close it
+and no request runs into a closing one.
+"""
 
 
 class Protocol(HttpToolsProtocol):
@@ -36,7 +39,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         # So writing is paused whenever something is left unsent, and until all of it is.
         transport.set_write_buffer_limits(0)
-        self._for_head = self.loop.call_later(_PATIENCE, transport.abort)
+        self._for_head = self.loop.call_later(PATIENCE, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -55,7 +58,7 @@ class Protocol(HttpToolsProtocol):
                 return
         super().data_received(data)
         if self._in_head and self._head and self._for_head is None:
-            self._for_head = self.loop.call_later(_PATIENCE, self.transport.abort)
+            self._for_head = self.loop.call_later(PATIENCE, self.transport.abort)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -93,7 +96,7 @@ class Protocol(HttpToolsProtocol):
 
     def _wait_for_reader(self, unsent: int) -> None:
         """TCP would wait for ever for a client that is there and takes nothing."""
-        self._for_reader = self.loop.call_later(_PATIENCE, self._look_at_reader, unsent)
+        self._for_reader = self.loop.call_later(PATIENCE, self._look_at_reader, unsent)
 
     def _look_at_reader(self, unsent_before: int) -> None:
         unsent = self.transport.get_write_buffer_size()
