@@ -35,7 +35,10 @@ class Protocol(HttpToolsProtocol):
     _for_head: asyncio.TimerHandle | None = None
     _for_reader: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override]  # any transport, for asyncio
+    ) -> None:
         super().connection_made(transport)
         # So writing is paused whenever something is left unsent, and until all of it is.
         transport.set_write_buffer_limits(0)
