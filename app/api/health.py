@@ -106,7 +106,7 @@ def _health(upstream: Upstream, now: float) -> UpstreamHealth:
             queued=bulkhead.queued,
         ),
         latency_ms=LatencyMs(p50=_ms(latency.p50), p95=_ms(latency.p95)),
-        budget=round(upstream.budget.left, 1),
+        budget=round(upstream.budget.balance, 1),
         mirrors=[
             MirrorHealth(
                 breaker=breaker.state(now),

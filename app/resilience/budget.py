@@ -15,19 +15,19 @@ class RetryBudget:
 
     def __init__(self, share: float) -> None:
         self._share = share
-        self.left = _RESERVE
+        self.balance = _RESERVE
 
-    def earn(self) -> None:
+    def deposit(self) -> None:
         """A call begins."""
-        self.left = min(self.left + self._share, _RESERVE)
+        self.balance = min(self.balance + self._share, _RESERVE)
 
-    def spend(self) -> bool:
+    def try_withdraw(self) -> bool:
         """Take an extra attempt, if there is one."""
-        if self.left < 1:
+        if self.balance < 1:
             return False
-        self.left -= 1
+        self.balance -= 1
         return True
 
-    def give_back(self) -> None:
+    def refund(self) -> None:
         """What was spent turned out not to be extra."""
-        self.left = min(self.left + 1, _RESERVE)
+        self.balance = min(self.balance + 1, _RESERVE)

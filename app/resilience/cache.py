@@ -135,7 +135,7 @@ class Cached:
     def _refresh(self, call: Call, known: Answer) -> None:
         if call.key in self._refreshing:
             return
-        if not self._budget.spend():
+        if not self._budget.try_withdraw():
             self._emit(BudgetSpent(call))
             return
         context = replace(
@@ -156,7 +156,7 @@ class Cached:
         except Failure as error:
             failure = error
         else:
-            self._budget.give_back()  # it stood in for a call that somebody would have waited for
+            self._budget.refund()  # it stood in for a call that somebody would have waited for
         self._emit(RefreshEnded(call, failure))
 
 

@@ -75,7 +75,7 @@ def race(
         now = asyncio.get_running_loop().time()
         if begun >= at_once or now + (latency.p50 or 0.0) >= call.context.deadline:
             return False
-        if not budget.spend():
+        if not budget.try_withdraw():
             emit(BudgetSpent(call))
             return False
         call.tally.hedges += 1
@@ -83,7 +83,7 @@ def race(
         return True
 
     def refund(call: Call) -> None:
-        budget.give_back()
+        budget.refund()
         call.tally.hedges -= 1
 
     async def raced(call: Call) -> Answer:

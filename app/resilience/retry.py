@@ -35,7 +35,7 @@ def retry(
         time = asyncio.get_running_loop().time
 
         async def retried(call: Call) -> Answer:
-            budget.earn()
+            budget.deposit()
             failures: list[Failure] = []
             while True:
                 try:
@@ -63,7 +63,7 @@ def retry(
             # What cannot be ready in time is not begun, nor slept for.
             if time() + wait + (latency.p50 or 0.0) >= call.context.deadline:
                 return None
-            if not budget.spend():
+            if not budget.try_withdraw():
                 emit(BudgetSpent(call))
                 return None
             return wait

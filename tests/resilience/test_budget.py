@@ -13,7 +13,7 @@ RESERVE = 10
 
 def drained(budget: RetryBudget) -> int:
     """How many extra attempts there were until the first refusal."""
-    spends = (budget.spend() for _ in repeat(None))
+    spends = (budget.try_withdraw() for _ in repeat(None))
     return sum(takewhile(bool, spends))
 
 
@@ -26,7 +26,7 @@ def test_a_budget_starts_with_its_reserve(share: float) -> None:
 def test_no_more_than_the_reserve_can_be_saved_up(share: float) -> None:
     budget = RetryBudget(share)
     for _ in range(1000):
-        budget.earn()
+        budget.deposit()
     assert drained(budget) == RESERVE
 
 
@@ -35,34 +35,34 @@ def test_so_many_calls_pay_for_one_extra_attempt(share: float, calls: int) -> No
     budget = RetryBudget(share)
     drained(budget)
     for _ in range(calls - 1):
-        budget.earn()
-        assert not budget.spend()
-    budget.earn()
-    assert budget.spend()
-    assert not budget.spend()
+        budget.deposit()
+        assert not budget.try_withdraw()
+    budget.deposit()
+    assert budget.try_withdraw()
+    assert not budget.try_withdraw()
 
 
 def test_a_share_of_nothing_pays_for_nothing() -> None:
     budget = RetryBudget(0.0)
     drained(budget)
     for _ in range(1000):
-        budget.earn()
-    assert not budget.spend()
+        budget.deposit()
+    assert not budget.try_withdraw()
 
 
 def test_what_is_given_back_can_be_spent_again_but_adds_nothing_to_a_full_reserve() -> None:
     budget = RetryBudget(0.0)
     drained(budget)
-    budget.give_back()
+    budget.refund()
     assert drained(budget) == 1
     full = RetryBudget(1.0)
-    full.spend()
-    full.earn()
-    full.give_back()
+    full.try_withdraw()
+    full.deposit()
+    full.refund()
     assert drained(full) == RESERVE
 
 
-Steps = st.lists(st.sampled_from(["earn", "spend", "spend", "give_back"]), max_size=300)
+Steps = st.lists(st.sampled_from(["deposit", "withdraw", "withdraw", "refund"]), max_size=300)
 
 
 @given(Steps, st.integers(0, 64).map(lambda part: Fraction(part, 64)))
@@ -71,17 +71,17 @@ def test_the_budget_is_what_a_naive_one_has_left(steps: Sequence[str], share: Fr
     budget, left, spent = RetryBudget(float(share)), Fraction(RESERVE), 0
     for step in steps:
         match step:
-            case "earn":
-                budget.earn()
+            case "deposit":
+                budget.deposit()
                 left = min(left + share, Fraction(RESERVE))
-            case "spend":
+            case "withdraw":
                 granted = left >= 1
-                assert budget.spend() is granted
+                assert budget.try_withdraw() is granted
                 left, spent = left - granted, spent + granted
-            case "give_back" if spent:
-                budget.give_back()
+            case "refund" if spent:
+                budget.refund()
                 left, spent = min(left + 1, Fraction(RESERVE)), spent - 1
-        assert budget.left == left
+        assert budget.balance == left
 
 
 @given(Steps, st.floats(0, 1))
@@ -91,13 +91,13 @@ def test_extra_attempts_never_exceed_their_share_of_the_calls_and_the_reserve(
     budget, calls, extra = RetryBudget(share), 0, 0
     for step in steps:
         match step:
-            case "earn":
-                budget.earn()
+            case "deposit":
+                budget.deposit()
                 calls += 1
-            case "spend":
-                extra += budget.spend()
-            case "give_back" if extra:
-                budget.give_back()
+            case "withdraw":
+                extra += budget.try_withdraw()
+            case "refund" if extra:
+                budget.refund()
                 extra -= 1
         assert extra <= share * calls + RESERVE + 1e-9
-        assert 0 <= budget.left <= RESERVE
+        assert 0 <= budget.balance <= RESERVE

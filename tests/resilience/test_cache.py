@@ -148,7 +148,7 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
             assert call.tally.cache == "hit"
             await asyncio.sleep(0.1)
         assert setting.told == [ServedFromCache(call, stale=True) for call in calls]
-        assert (len(upstream.calls), setting.budget.left) == (1, 9)
+        assert (len(upstream.calls), setting.budget.balance) == (1, 9)
         await asyncio.sleep(0.5)
     (refresh,) = upstream.calls
     assert (refresh.known, refresh.question) == (old, calls[0].question)
@@ -157,7 +157,7 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
     assert refresh.context.fan_out is not calls[0].context.fan_out
     assert refresh.tally is not calls[0].tally
     assert setting.told[3:] == [RefreshEnded(refresh, None)]
-    assert setting.budget.left == 10  # somebody would have had to wait for it otherwise
+    assert setting.budget.balance == 10  # somebody would have had to wait for it otherwise
     assert setting.fetch.look(asked_by()) is new
 
 
@@ -183,7 +183,7 @@ async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> No
         setting.fetch.look(asked_by())
         await asyncio.sleep(1)
     assert setting.told[1:] == [RefreshEnded(upstream.calls[0], failure)]
-    assert setting.budget.left == 9
+    assert setting.budget.balance == 9
     gone = isinstance(failure, NotFound)
     assert setting.fetch.look(asked_by()) is (None if gone else old)
     await setting.fetch.aclose()
@@ -195,7 +195,7 @@ async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_to
     setting.fetch.look(asked_by())
     await asyncio.sleep(1)
     assert setting.fetch.look(asked_by()) is None
-    assert setting.budget.left == 10
+    assert setting.budget.balance == 10
 
 
 async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
@@ -207,7 +207,7 @@ async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
 
 async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> None:
     setting, upstream = await holding(old := an_answer(keeping=kept(0, 3)))
-    while setting.budget.spend():
+    while setting.budget.try_withdraw():
         pass
     call = asked_by()
     async with leaving_nothing():
@@ -470,7 +470,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
     async def main() -> None:
         nonlocal step
         setting = Setting(upstream, budget=RetryBudget(0))
-        setting.budget.left = SAVED_UP
+        setting.budget.balance = SAVED_UP
         for step in history:
             await asyncio.sleep(step.pause)
             call = asked_by(no_cache=step.no_cache)

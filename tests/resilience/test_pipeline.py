@@ -121,7 +121,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
     assert answer.data.json == b"new"
     assert (mirror.began, now()) == ([0.0, 1.0], 2.1)
     assert len(of_kind(Coalesced, told)) == len(of_kind(RefreshEnded, told)) == 1
-    assert upstream.budget.left == 10
+    assert upstream.budget.balance == 10
 
 
 async def test_a_refresh_gets_no_more_time_than_patience(told: list[Event]) -> None:
@@ -144,7 +144,7 @@ async def test_passengers_share_the_attempts_and_their_price(told: list[Event]) 
         answers = await asyncio.gather(*map(upstream.fetch, calls))
     assert all(answer is answers[0] for answer in answers)
     assert mirror.began == [0.0, 1.0, 2.0]
-    assert upstream.budget.left == 8
+    assert upstream.budget.balance == 8
     assert len(of_kind(Retrying, told)) == 2
     assert [(call.tally.attempts, call.tally.retries) for call in calls] == [(3, 2)] * 5
 
@@ -155,7 +155,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
     mirror = Scripted([BUSY, an_answer()])
     upstream = a_pipeline(mirror, told=told, retries=2)
     for _ in range(3):
-        upstream.budget.spend()
+        upstream.budget.try_withdraw()
     flight = asyncio.ensure_future(upstream.fetch(a_call()))
     await asyncio.sleep(0.5)
     congested = replace(a_context(), congestion=1.5)
@@ -166,7 +166,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
     assert of_kind(Shed, told) == [Shed(alone, turned_away.value)]
     assert alone.tally.attempts == 0
     assert await upstream.fetch(a_call(congested)) is await flight
-    assert upstream.budget.left == pytest.approx(6.2)  # it has not even earned
+    assert upstream.budget.balance == pytest.approx(6.2)  # it has not even earned
     assert len(mirror.began) == 2
 
 
@@ -213,7 +213,7 @@ async def test_a_mirror_whose_circuit_is_open_is_passed_over(hedge: object) -> N
     await asyncio.gather(*(upstream.fetch(about(number)) for number in range(4)))
     assert [len(mirror.began) for mirror in mirrors] == [0, 4]
     assert now() == 0.5
-    assert upstream.budget.left == 10
+    assert upstream.budget.balance == 10
 
 
 async def test_an_open_circuit_does_not_queue() -> None:

@@ -79,7 +79,7 @@ def known(p50: float, p95: float) -> Latency:
 
 def a_budget_of(attempts: float) -> RetryBudget:
     budget = RetryBudget(0.0)
-    budget.left = attempts
+    budget.balance = attempts
     return budget
 
 
@@ -223,7 +223,7 @@ async def test_who_is_asked_and_when(
     assert schedule(*slow) == asked
     ordered = mirrors if hedge == 0 else 1
     hedges = sum(map(len, asked)) - ordered
-    assert (call.tally.hedges, 10 - budget.left) == (hedges, hedges)
+    assert (call.tally.hedges, 10 - budget.balance) == (hedges, hedges)
     assert told == [Hedging(call)] * hedges
     assert [mirror.closed for mirror in slow] == [len(times) for times in asked]
 
@@ -261,7 +261,7 @@ async def test_a_mirror_that_failed_makes_the_next_one_due_at_once(
     fetch = racing(broken, well, budget=budget, told=told)
     assert await alone(fetch(call)) is well.answer
     assert schedule(broken, well) == [[0.0], [0.25]]
-    assert (budget.left, told, call.tally.hedges) == (9.0, [Hedging(call)], 1)
+    assert (budget.balance, told, call.tally.hedges) == (9.0, [Hedging(call)], 1)
 
 
 @pytest.mark.parametrize("failure", [REFUSED, Overloaded("no capacity of ours")])
@@ -315,7 +315,7 @@ async def test_a_hedge_that_meets_an_open_circuit_goes_on_to_the_next_for_the_sa
     slow, resting, well = Mirror((5.0, None)), an_open_circuit(), Mirror((0.5, None))
     call, budget = a_call(), a_budget_of(1)
     assert await alone(racing(slow, resting, well, budget=budget)(call)) is well.answer
-    assert (schedule(slow, resting, well), budget.left) == ([[0.0], [1.0], [1.0]], 0.0)
+    assert (schedule(slow, resting, well), budget.balance) == ([[0.0], [1.0], [1.0]], 0.0)
 
 
 # What stops a hedge
@@ -329,7 +329,7 @@ async def test_without_budget_nobody_else_is_asked_and_that_is_told_once(
     end = await alone(racing(mirror, other, budget=budget, told=told)(call))
     assert end is (first[1] or mirror.answer)
     assert (now(), other.began) == (first[0], [])
-    assert (told, budget.left, call.tally.hedges) == ([BudgetSpent(call)], 0.5, 0)
+    assert (told, budget.balance, call.tally.hedges) == ([BudgetSpent(call)], 0.5, 0)
 
 
 async def test_a_race_that_was_ordered_needs_no_budget(told: list[Event]) -> None:
@@ -469,7 +469,7 @@ async def test_an_answer_that_came_with_a_failure_makes_nothing_else_due(
     call, budget = a_call(), RetryBudget(0.0)
     fetch = racing(broken, well, other, hedge=0.75, budget=budget, told=told)
     assert await alone(fetch(call)) is well.answer
-    assert (other.began, budget.left, told) == ([], 9.0, [Hedging(call)])
+    assert (other.began, budget.balance, told) == ([], 9.0, [Hedging(call)])
 
 
 # Whatever happens
@@ -559,7 +559,7 @@ def _check_bounds(
     assert [one.mirror for one in attempts] == [n % mirrors for n in range(len(attempts))]
     hedges = call.tally.hedges
     # One that found a circuit open was told, and its price given back.
-    assert told.count(Hedging(call)) >= hedges == reserve - budget.left <= reserve
+    assert told.count(Hedging(call)) >= hedges == reserve - budget.balance <= reserve
     at_first = mirrors if hedge == 0 else 1
     free = sum(isinstance(one.outcome, CircuitOpen) for one in attempts)
     assert len(attempts) <= at_first + hedges + free

@@ -62,7 +62,7 @@ def retried(
 def a_budget_of(attempts: int) -> RetryBudget:
     budget = RetryBudget(0.0)
     for _ in range(10 - attempts):
-        budget.spend()
+        budget.try_withdraw()
     return budget
 
 
@@ -84,7 +84,7 @@ class Script:
 async def test_a_good_answer_is_the_answer_and_costs_nothing(told: list[Event]) -> None:
     upstream, budget, call = FakeUpstream(), RetryBudget(0.0), a_call()
     assert isinstance(await retried(upstream, told, budget=budget)(call), Answer)
-    assert (upstream.began, budget.left, call.tally.retries, told) == ([0.0], 10.0, 0, [])
+    assert (upstream.began, budget.balance, call.tally.retries, told) == ([0.0], 10.0, 0, [])
 
 
 ANYWHERE = [
@@ -189,7 +189,7 @@ async def test_what_cannot_be_ready_before_the_deadline_is_not_begun(
     fetch = retried(upstream, told, retries=1, budget=budget, p50=0.5)
     await ending(fetch(a_call(a_context(deadline))))
     assert len(upstream.began) == attempts
-    assert budget.left == 11 - attempts
+    assert budget.balance == 11 - attempts
     assert now() == pytest.approx(0.025 * (attempts - 1))
     assert [type(one) for one in told] == [Retrying] * (attempts - 1)
 
@@ -210,18 +210,18 @@ async def test_the_budget_is_not_asked_for_what_would_not_be_retried_anyway(
     told: list[Event], failure: Exception
 ) -> None:
     for retries, budget in ((2, a_budget_of(0)), (2, a_budget_of(1)), (0, a_budget_of(1))):
-        left = budget.left
+        left = budget.balance
         await ending(retried(Script(failure), told, retries=retries, budget=budget)(a_call()))
-        assert (budget.left, told) == (left, [])
+        assert (budget.balance, told) == (left, [])
 
 
 async def test_every_call_earns_its_share_whatever_becomes_of_it() -> None:
     budget = RetryBudget(0.25)
     for _ in range(10):
-        budget.spend()
+        budget.try_withdraw()
     for end in (None, UpstreamStatus(404), ZeroDivisionError(), None):
         await ending(retried(Script(end), budget=budget)(a_call()))
-    assert budget.left == 1.0
+    assert budget.balance == 1.0
 
 
 LONG, SHORT = Timeout("no answer within 0.8 s", had=0.8), Timeout("within 0.3 s", had=0.3)
