@@ -64,7 +64,7 @@ class Breaker:
         left = self._opened + _REST - now
         return left if left > 0 else _REST if self._probing else 0.0
 
-    def admit(self, now: float) -> int | None:
+    def try_acquire(self, now: float) -> int | None:
         """Let a call through, under the number of its generation; None: it may not go."""
         if self._opened is not None:
             if self._probing or now < self._opened + _REST:
@@ -72,7 +72,7 @@ class Breaker:
             self._probing = True
         return self._generation
 
-    def succeeded(self, generation: int, now: float) -> State | None:
+    def on_success(self, generation: int, now: float) -> State | None:
         """Count a good result; gives the state that the breaker turned to by it, if it did."""
         if generation != self._generation:
             return None
@@ -81,7 +81,7 @@ class Breaker:
         self._count(now, failed=False)
         return None
 
-    def failed(self, generation: int, now: float) -> State | None:
+    def on_failure(self, generation: int, now: float) -> State | None:
         """Count a bad result, likewise."""
         if generation != self._generation:
             return None
@@ -91,7 +91,7 @@ class Breaker:
         seen = len(self._results)
         return self._turn(now) if seen >= _MINIMUM and self._failures >= _RATIO * seen else None
 
-    def abandoned(self, generation: int) -> None:
+    def on_ignored(self, generation: int) -> None:
         """The call ended without telling anything about the mirror: it counts neither way."""
         if generation == self._generation:
             self._probing = False
@@ -122,7 +122,7 @@ def protect(
         time = asyncio.get_running_loop().time
 
         async def protected(call: Call) -> Answer:
-            generation = breaker.admit(time())
+            generation = breaker.try_acquire(time())
             if generation is None:
                 raise CircuitOpen(
                     "it failed too often to be asked again now",
@@ -133,16 +133,16 @@ def protect(
             except Failure as failure:
                 match _blame(failure, _FAIR * min(attempt_timeout, latency.p95 or attempt_timeout)):
                     case True:
-                        tell(breaker.failed(generation, time()), call)
+                        tell(breaker.on_failure(generation, time()), call)
                     case False:
-                        tell(breaker.succeeded(generation, time()), call)
+                        tell(breaker.on_success(generation, time()), call)
                     case _:
-                        breaker.abandoned(generation)
+                        breaker.on_ignored(generation)
                 raise
             except BaseException:
-                breaker.abandoned(generation)
+                breaker.on_ignored(generation)
                 raise
-            tell(breaker.succeeded(generation, time()), call)
+            tell(breaker.on_success(generation, time()), call)
             return answer
 
         def tell(turned: State | None, call: Call) -> None:

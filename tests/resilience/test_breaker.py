@@ -30,16 +30,16 @@ BROKEN = Unreachable("broken")
 
 def fail(breaker: Breaker, times: int, at: float = 0.0) -> None:
     for _ in range(times):
-        generation = breaker.admit(at)
+        generation = breaker.try_acquire(at)
         assert generation is not None
-        breaker.failed(generation, at)
+        breaker.on_failure(generation, at)
 
 
 def succeed(breaker: Breaker, times: int, at: float = 0.0) -> None:
     for _ in range(times):
-        generation = breaker.admit(at)
+        generation = breaker.try_acquire(at)
         assert generation is not None
-        breaker.succeeded(generation, at)
+        breaker.on_success(generation, at)
 
 
 def an_open_breaker(at: float = 0.0) -> Breaker:
@@ -76,12 +76,12 @@ def test_what_is_older_than_ten_seconds_says_nothing_any_more(pause: float, stat
 
 def test_it_rests_for_a_second_and_then_lets_one_call_through() -> None:
     breaker = an_open_breaker(at=5.0)
-    assert (breaker.admit(5.0), breaker.admit(5.999)) == (None, None)
+    assert (breaker.try_acquire(5.0), breaker.try_acquire(5.999)) == (None, None)
     assert (breaker.retry_after(5.0), breaker.retry_after(5.75)) == (1.0, 0.25)
     assert (breaker.state(5.999), breaker.state(6.0)) == ("open", "half_open")
     assert breaker.retry_after(6.0) == 0.0
-    assert breaker.admit(6.0) is not None
-    assert (breaker.admit(6.0), breaker.admit(60.0)) == (None, None)
+    assert breaker.try_acquire(6.0) is not None
+    assert (breaker.try_acquire(6.0), breaker.try_acquire(60.0)) == (None, None)
     assert breaker.retry_after(6.0) == 1.0
 
 
@@ -97,29 +97,29 @@ def test_a_failed_probe_opens_it_anew_and_a_good_one_closes_it_with_a_clean_slat
 
 def test_results_of_an_older_generation_do_not_count() -> None:
     breaker = Breaker()
-    early = [breaker.admit(0.0) for _ in range(60)]
+    early = [breaker.try_acquire(0.0) for _ in range(60)]
     fail(breaker, 20)
-    probe = breaker.admit(1.0)
+    probe = breaker.try_acquire(1.0)
     assert probe is not None
     for generation in early:
         assert generation is not None
-        breaker.succeeded(generation, 1.0)
-        breaker.failed(generation, 1.0)
-        breaker.abandoned(generation)
+        breaker.on_success(generation, 1.0)
+        breaker.on_failure(generation, 1.0)
+        breaker.on_ignored(generation)
     assert breaker.state(1.0) == "half_open"
-    assert breaker.admit(1.0) is None  # none of them was the probe
-    breaker.succeeded(probe, 1.0)
+    assert breaker.try_acquire(1.0) is None  # none of them was the probe
+    breaker.on_success(probe, 1.0)
     assert breaker.state(1.0) == "closed"
 
 
 def test_an_abandoned_probe_makes_way_for_the_next() -> None:
     breaker = an_open_breaker()
-    probe = breaker.admit(1.0)
+    probe = breaker.try_acquire(1.0)
     assert probe is not None
-    breaker.abandoned(probe)
+    breaker.on_ignored(probe)
     assert breaker.state(1.0) == "half_open"
-    assert breaker.admit(1.0) is not None
-    assert breaker.admit(1.0) is None
+    assert breaker.try_acquire(1.0) is not None
+    assert breaker.try_acquire(1.0) is None
 
 
 class BesideANaiveOne(RuleBasedStateMachine):
@@ -138,7 +138,7 @@ class BesideANaiveOne(RuleBasedStateMachine):
 
     def admit(self) -> None:
         resting = self.opened is not None and (self.now - self.opened < 1 or self.probing)
-        generation = self.breaker.admit(self.now)
+        generation = self.breaker.try_acquire(self.now)
         assert (generation is None) is resting
         if generation is not None:
             self.probing = self.opened is not None
@@ -148,11 +148,11 @@ class BesideANaiveOne(RuleBasedStateMachine):
         generation, turns = self.asked.pop(which)
         match how:
             case "well":
-                self.breaker.succeeded(generation, self.now)
+                self.breaker.on_success(generation, self.now)
             case "badly":
-                self.breaker.failed(generation, self.now)
+                self.breaker.on_failure(generation, self.now)
             case _:
-                self.breaker.abandoned(generation)
+                self.breaker.on_ignored(generation)
         if turns != self.turns:
             return
         match how:
@@ -290,7 +290,7 @@ async def test_a_probe_that_ends_so_leaves_the_circuit(
     assert await ending(protected(upstream, breaker, told)(a_call())) is failure
     assert breaker.state(now()) == state
     assert turns(told) == ([] if state == "half_open" else [BreakerTurned("posts", 7, state)])
-    assert (breaker.admit(now()) is None) is (state == "open")
+    assert (breaker.try_acquire(now()) is None) is (state == "open")
 
 
 @pytest.mark.parametrize(("had", "state"), [(0.1, "open"), (0.08, "half_open")])

@@ -92,8 +92,8 @@ def of_kind(kind: type[Event], told: Sequence[Event]) -> list[Any]:
 
 def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
     breaker = upstream.breakers[mirror]
-    while (generation := breaker.admit(now())) is not None:
-        breaker.failed(generation, now())
+    while (generation := breaker.try_acquire(now())) is not None:
+        breaker.on_failure(generation, now())
 
 
 async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
