@@ -22,7 +22,7 @@ from app.errors import (
     UpstreamStatus,
 )
 from app.resilience.call import Answer, Call, Fetch, Layer
-from app.resilience.events import BreakerTurned, Emit
+from app.resilience.events import BreakerStateChanged, Emit
 from app.resilience.latency import Latency
 
 State = Literal["closed", "open", "half_open"]
@@ -147,7 +147,7 @@ def protect(
 
         def tell(turned: State | None, call: Call) -> None:
             if turned is not None:
-                emit(BreakerTurned(call.question.upstream, mirror, turned))
+                emit(BreakerStateChanged(call.question.upstream, mirror, turned))
 
         return protected
 

@@ -51,7 +51,7 @@ class BudgetSpent:
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerTurned:
+class BreakerStateChanged:
     upstream: str
     mirror: int
     state: Literal["closed", "open", "half_open"]
@@ -125,7 +125,7 @@ Event = (
     | Retrying
     | Hedging
     | BudgetSpent
-    | BreakerTurned
+    | BreakerStateChanged
     | Queued
     | LeftQueue
     | Shed
@@ -139,5 +139,5 @@ Emit = Callable[[Event], None]
 
 def to_watcher(event: Event) -> None:
     """Tell whoever watches the request that the event is about."""
-    if not isinstance(event, BreakerTurned) and event.call.context.watch is not None:
+    if not isinstance(event, BreakerStateChanged) and event.call.context.watch is not None:
         event.call.context.watch(event)

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger, Processor
 from app.errors import Failure
 from app.resilience.events import (
     AttemptEnded,
-    BreakerTurned,
+    BreakerStateChanged,
     BudgetSpent,
     Emit,
     Event,
@@ -91,7 +91,7 @@ def tell(log: Log) -> Emit:
                     upstream=call.question.upstream,
                     request_id=call.context.request_id,
                 )
-            case BreakerTurned(upstream, mirror, state):
+            case BreakerStateChanged(upstream, mirror, state):
                 level = log.info if state == "closed" else log.warning
                 level("breaker " + state, upstream=upstream, mirror=mirror)
             case ServedStale(call, failure):

@@ -18,7 +18,7 @@ from app.errors import (
 )
 from app.resilience.breaker import Breaker, State, protect
 from app.resilience.call import Answer, Fetch
-from app.resilience.events import BreakerTurned, Event
+from app.resilience.events import BreakerStateChanged, Event
 from app.resilience.latency import Latency
 from app.resilience.timeout import timeout
 from tests.fakes import FakeUpstream, a_call, a_context, ending, now, on_virtual_time
@@ -219,7 +219,7 @@ def told() -> list[Event]:
 
 def turns(told: list[Event]) -> list[Event]:
     """That it may be tried again follows from the clock, and may be told or not."""
-    return [one for one in told if one != BreakerTurned("posts", 7, "half_open")]
+    return [one for one in told if one != BreakerStateChanged("posts", 7, "half_open")]
 
 
 def protected(
@@ -289,7 +289,7 @@ async def test_a_probe_that_ends_so_leaves_the_circuit(
     await asyncio.sleep(1)
     assert await ending(protected(upstream, breaker, told)(a_call())) is failure
     assert breaker.state(now()) == state
-    assert turns(told) == ([] if state == "half_open" else [BreakerTurned("posts", 7, state)])
+    assert turns(told) == ([] if state == "half_open" else [BreakerStateChanged("posts", 7, state)])
     assert (breaker.try_acquire(now()) is None) is (state == "open")
 
 
@@ -388,16 +388,16 @@ async def test_it_is_told_when_the_circuit_opens_stays_open_and_closes(told: lis
     assert told == []
     for _ in range(3):  # the twentieth, and two that meet the open circuit
         await ending(broken(a_call()))
-    assert turns(told) == [BreakerTurned("posts", 7, "open")]
+    assert turns(told) == [BreakerStateChanged("posts", 7, "open")]
     await asyncio.sleep(1)
     await ending(broken(a_call()))
-    assert turns(told) == [BreakerTurned("posts", 7, "open")] * 2
+    assert turns(told) == [BreakerStateChanged("posts", 7, "open")] * 2
     await asyncio.sleep(1)
     await well(a_call())
     assert turns(told) == [
-        BreakerTurned("posts", 7, "open"),
-        BreakerTurned("posts", 7, "open"),
-        BreakerTurned("posts", 7, "closed"),
+        BreakerStateChanged("posts", 7, "open"),
+        BreakerStateChanged("posts", 7, "open"),
+        BreakerStateChanged("posts", 7, "closed"),
     ]
 
 
@@ -416,4 +416,4 @@ async def test_those_that_were_in_flight_when_it_opened_do_not_tell_it_again(
     for _ in range(20):
         await ending(protected(FakeUpstream(0, BROKEN), breaker, told)(a_call()))
     await asyncio.gather(*early)
-    assert told == [BreakerTurned("posts", 7, "open")]
+    assert told == [BreakerStateChanged("posts", 7, "open")]

@@ -20,7 +20,7 @@ from app.resilience.cache import Store
 from app.resilience.call import Answer, Call, Fetch
 from app.resilience.events import (
     AttemptEnded,
-    BreakerTurned,
+    BreakerStateChanged,
     Coalesced,
     Event,
     Hedging,
@@ -289,7 +289,7 @@ async def test_attempts_that_had_a_fair_time_and_timed_out_open_the_circuit(
 ) -> None:
     upstream = a_pipeline(FakeUpstream(60), told=told, attempt_timeout=attempt_timeout)
     await asyncio.gather(*(ending(upstream.fetch(about(n, seconds))) for n in range(20)))
-    assert of_kind(BreakerTurned, told) == [BreakerTurned("posts", 0, "open")]
+    assert of_kind(BreakerStateChanged, told) == [BreakerStateChanged("posts", 0, "open")]
     assert isinstance(await ending(upstream.fetch(about(20))), CircuitOpen)
 
 

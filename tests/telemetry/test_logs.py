@@ -18,7 +18,7 @@ from app.resilience.call import Call
 from app.resilience.events import (
     AttemptCancelled,
     AttemptEnded,
-    BreakerTurned,
+    BreakerStateChanged,
     BudgetSpent,
     Coalesced,
     Event,
@@ -88,15 +88,15 @@ _SECOND = {"upstream": "posts", "mirror": 1}
         ),
         (BudgetSpent(a_call()), {"event": "retry budget spent", "level": "info", **_OF_POSTS}),
         (
-            BreakerTurned("posts", 1, "open"),
+            BreakerStateChanged("posts", 1, "open"),
             {"event": "breaker open", "level": "warning", **_SECOND},
         ),
         (
-            BreakerTurned("posts", 1, "half_open"),
+            BreakerStateChanged("posts", 1, "half_open"),
             {"event": "breaker half_open", "level": "warning", **_SECOND},
         ),
         (
-            BreakerTurned("posts", 1, "closed"),
+            BreakerStateChanged("posts", 1, "closed"),
             {"event": "breaker closed", "level": "info", **_SECOND},
         ),
         (
