@@ -18,7 +18,7 @@ from time import process_time
 
 import uvloop
 
-from app.resilience.breaker import Breaker, protect
+from app.resilience.breaker import Breaker, circuit_breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.cache import Cached, Store
 from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Keeping, Question
@@ -107,7 +107,9 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
         "retry": retry(
             upstream.retries, budget, latency, emit, elsewhere=False, random=lambda: 0.5
         ),
-        "protect": protect(Breaker(), latency, emit, mirror=0, attempt_timeout=seconds),
+        "circuit_breaker": circuit_breaker(
+            Breaker(), latency, emit, mirror=0, attempt_timeout=seconds
+        ),
         "limit": limit(bulkhead, emit),
         "observe": observe(latency, emit, mirror=0),
         "timeout": timeout(seconds),

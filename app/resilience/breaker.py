@@ -1,7 +1,7 @@
 """The circuit breaker: a mirror that fails half of the time is left alone for a while.
 
 Nygard, *Release It!*, "Circuit Breaker"; generations after sony/gobreaker. `Breaker` decides and
-takes `now`; the layer `protect` only asks it.
+takes `now`; the layer `circuit_breaker` only asks it.
 
     closed ──half of the last results failed──> open
     open ──after a rest──> half-open: one call goes through
@@ -113,7 +113,7 @@ class Breaker:
             self._failures -= results.popleft()[1]
 
 
-def protect(
+def circuit_breaker(
     breaker: Breaker, latency: Latency, emit: Emit, *, mirror: int, attempt_timeout: float
 ) -> Layer:
     """Ask the mirror only while its breaker lets us; else the call is `CircuitOpen` at once."""

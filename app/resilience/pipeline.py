@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from app.resilience.breaker import Breaker, protect
+from app.resilience.breaker import Breaker, circuit_breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.cache import Cached, Store
 from app.resilience.call import Fetch, Layer
@@ -55,7 +55,7 @@ def pipeline(
     def attempts(mirror: int, send: Fetch) -> Fetch:
         return _wrapped(
             # An open circuit must not queue for a permit.
-            protect(breakers[mirror], latency, emit, mirror=mirror, attempt_timeout=fair),
+            circuit_breaker(breakers[mirror], latency, emit, mirror=mirror, attempt_timeout=fair),
             # Below retry: nobody backs off with a permit. Above what is timed: queueing is ours.
             limit(bulkhead, emit),
             # Above timeout, so that time-outs are counted and told.

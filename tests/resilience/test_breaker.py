@@ -16,7 +16,7 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.breaker import Breaker, State, protect
+from app.resilience.breaker import Breaker, State, circuit_breaker
 from app.resilience.call import Answer, Fetch
 from app.resilience.events import BreakerStateChanged, Event
 from app.resilience.latency import Latency
@@ -230,7 +230,7 @@ def protected(
     latency: Latency | None = None,
     attempt_timeout: float = 0.8,
 ) -> Fetch:
-    layer = protect(
+    layer = circuit_breaker(
         breaker,
         latency or Latency(),
         ([] if told is None else told).append,
