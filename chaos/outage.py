@@ -24,7 +24,7 @@ _BROKEN = saying(b"", "500 Internal Server Error")
 
 _TTL = 1.0
 _IF_ERROR = 3.0
-_REST = 1.0
+_OPEN_SECONDS = 1.0
 """Seconds that a breaker stays open, by the service's own word."""
 _EDGE = 0.15
 """Seconds around the end of a window within which either answer is right."""
@@ -124,7 +124,7 @@ async def _staled(
         yield exactly(f"{name}, has opened", one.opened, breaker == "open")
         if breaker == "open":
             # A probe may just be on its way to the dead one, and take its whole time.
-            bound = _REST + 0.2 + every + NOISE
+            bound = _OPEN_SECONDS + 0.2 + every + NOISE
             yield at_most(f"{name}, fresh after", one.fresh_after, bound, "ms")
         else:
             yield exactly(f"{name}, requests until it is fresh", one.asked, 1)

@@ -34,7 +34,7 @@ _WINDOW = 10.0
 """Seconds after which a result says nothing any more."""
 _MOST = 100
 """Results that are looked at: at a thousand a second, an outage must not wait for five thousand."""
-_REST = 1.0
+_OPEN_SECONDS = 1.0
 """Seconds. One probe a second costs an upstream nothing, and its return is noticed within one."""
 
 _FAIR = 0.9
@@ -55,19 +55,19 @@ class Breaker:
     def state(self, now: float) -> State:
         if self._opened is None:
             return "closed"
-        return "half_open" if now >= self._opened + _REST else "open"
+        return "half_open" if now >= self._opened + _OPEN_SECONDS else "open"
 
     def retry_after(self, now: float) -> float:
         """Seconds until there is any point in coming back."""
         if self._opened is None:
             return 0.0
-        left = self._opened + _REST - now
-        return left if left > 0 else _REST if self._probing else 0.0
+        left = self._opened + _OPEN_SECONDS - now
+        return left if left > 0 else _OPEN_SECONDS if self._probing else 0.0
 
     def try_acquire(self, now: float) -> int | None:
         """Let a call through, under the number of its generation; None: it may not go."""
         if self._opened is not None:
-            if self._probing or now < self._opened + _REST:
+            if self._probing or now < self._opened + _OPEN_SECONDS:
                 return None
             self._probing = True
         return self._generation
