@@ -133,19 +133,19 @@ def circuit_breaker(
             except Failure as failure:
                 match _blame(failure, _FAIR * min(attempt_timeout, latency.p95 or attempt_timeout)):
                     case True:
-                        tell(breaker.on_failure(generation, time()), call)
+                        emit_transition(breaker.on_failure(generation, time()), call)
                     case False:
-                        tell(breaker.on_success(generation, time()), call)
+                        emit_transition(breaker.on_success(generation, time()), call)
                     case _:
                         breaker.on_ignored(generation)
                 raise
             except BaseException:
                 breaker.on_ignored(generation)
                 raise
-            tell(breaker.on_success(generation, time()), call)
+            emit_transition(breaker.on_success(generation, time()), call)
             return answer
 
-        def tell(turned: State | None, call: Call) -> None:
+        def emit_transition(turned: State | None, call: Call) -> None:
             if turned is not None:
                 emit(BreakerStateChanged(call.question.upstream, mirror, turned))
 
