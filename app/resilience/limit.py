@@ -52,14 +52,14 @@ class Bulkhead:
         wait = self.expected_wait()
         return wait > 0 and now + wait + self._latency.most > deadline
 
-    def take(self) -> None:
+    def try_acquire(self) -> None:
         """Take a permit that is free."""
         self.in_flight += 1
 
-    async def wait(self, deadline: float) -> None:
+    async def acquire(self, deadline: float) -> None:
         """Take a permit when there is one. Raises `Overloaded` as soon as that is no use."""
         if self.free:
-            self.take()
+            self.try_acquire()
             return
         loop = asyncio.get_running_loop()
         if self.hopeless(loop.time(), deadline) or len(self._queue) >= _LONGEST_QUEUE:
@@ -70,10 +70,10 @@ class Bulkhead:
             await turn
         except asyncio.CancelledError:
             if self._queue.pop(turn, None) is None and _given(turn):
-                self.give_back()
+                self.release()
             raise
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Return a permit; whoever is next gets it."""
         self.in_flight -= 1
         if not self._queue:
@@ -112,7 +112,7 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                 await queue(call)
             else:
                 await fan_out.acquire()
-                bulkhead.take()
+                bulkhead.try_acquire()
             began, answers = time(), bulkhead.limit.answers
             answered = False
             try:
@@ -131,7 +131,7 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                     answered=answered,
                     meanwhile=bulkhead.limit.answers - answers,
                 )
-                bulkhead.give_back()
+                bulkhead.release()
                 fan_out.release()
 
         async def queue(call: Call) -> None:
@@ -156,7 +156,7 @@ async def _take_both(fan_out: asyncio.Semaphore, bulkhead: Bulkhead, deadline: f
         async with asyncio.timeout_at(deadline):
             await fan_out.acquire()
             try:
-                await bulkhead.wait(deadline)
+                await bulkhead.acquire(deadline)
             except BaseException:
                 fan_out.release()
                 raise
@@ -164,6 +164,6 @@ async def _take_both(fan_out: asyncio.Semaphore, bulkhead: Bulkhead, deadline: f
         raise Overloaded(_NO_PERMIT) from None
     # The attempt before may have ended at this very deadline.
     if asyncio.get_running_loop().time() >= deadline:
-        bulkhead.give_back()
+        bulkhead.release()
         fan_out.release()
         raise Overloaded(_NO_PERMIT)

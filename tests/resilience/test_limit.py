@@ -123,7 +123,7 @@ async def test_who_comes_after_the_deadline_gets_no_permit_though_one_is_free() 
 
 async def waiting(bulkhead: Bulkhead, *deadlines: float) -> list[asyncio.Task[None]]:
     """In the queue of `bulkhead`, in this order."""
-    tasks = [asyncio.create_task(bulkhead.wait(deadline)) for deadline in deadlines]
+    tasks = [asyncio.create_task(bulkhead.acquire(deadline)) for deadline in deadlines]
     await asyncio.sleep(0)
     return tasks
 
@@ -132,7 +132,7 @@ def taken(permits: int, latency: Latency | None = None) -> Bulkhead:
     """A bulkhead all of whose permits are taken."""
     bulkhead = Bulkhead(permits, latency)
     for _ in range(permits):
-        bulkhead.take()
+        bulkhead.try_acquire()
     return bulkhead
 
 
@@ -156,7 +156,7 @@ async def test_who_cannot_have_an_answer_in_time_is_turned_away_on_arrival(
     await asyncio.sleep(0)
     assert bulkhead.queued == queued + 1
     for _ in range(queued + 1):
-        bulkhead.give_back()
+        bulkhead.release()
     await asyncio.gather(asking, *queue)
     assert told[1:] == [Queued(patient, 0.0)]
 
@@ -168,7 +168,7 @@ async def test_nobody_is_turned_away_from_a_permit_that_is_free_or_for_what_is_n
     bulkhead = Bulkhead(1, latency)
     assert bulkhead.expected_wait() == 0.0
     assert not bulkhead.hopeless(now(), deadline=0.1)
-    await bulkhead.wait(deadline=0.1)
+    await bulkhead.acquire(deadline=0.1)
     assert bulkhead.hopeless(now(), deadline=0.1) is (latency.p50 is not None)
 
 
@@ -176,7 +176,7 @@ async def test_a_permit_that_is_noticed_only_after_the_deadline_is_passed_on() -
     bulkhead, upstream, call = taken(1), FakeUpstream(), a_call(a_context(2.0, fan_out=1))
     asking = asyncio.ensure_future(ending(limited(bulkhead, upstream)(call)))
     await asyncio.sleep(1.9)
-    bulkhead.give_back()
+    bulkhead.release()
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     loop._jump.now += 0.2  # busy
@@ -190,7 +190,7 @@ async def test_a_queue_has_an_end() -> None:
     assert (bulkhead.queued, queue[-1].done()) == (1000, True)
     assert isinstance(queue[-1].exception(), Overloaded)
     for _ in range(1001):
-        bulkhead.give_back()
+        bulkhead.release()
     await asyncio.gather(*queue[:-1])
     assert bulkhead.in_flight == 0
 
@@ -201,7 +201,7 @@ async def test_a_permit_is_not_wasted_on_who_has_no_time_left_to_use_it() -> Non
     calls = [a_call(a_context(deadline)) for deadline in (1.4, 60.0, 2.4, 60.0)]
     ends = [asyncio.ensure_future(ending(fetch(call))) for call in calls]
     await asyncio.sleep(1)
-    bulkhead.give_back()
+    bulkhead.release()
     await asyncio.sleep(0)
     assert [type(await end) for end in ends] == [Overloaded, Answer, Answer, Answer]
     assert now() == 1.0  # not at the deadline
@@ -217,7 +217,7 @@ async def test_when_nobody_in_the_queue_has_time_left_the_permit_is_free() -> No
     bulkhead = taken(1, that_takes(0.5))
     queue = await waiting(bulkhead, 1.4, 1.6)
     await asyncio.sleep(1.2)
-    bulkhead.give_back()
+    bulkhead.release()
     assert [type(await ending(task)) for task in queue] == [Overloaded, Overloaded]
     assert bulkhead.free
 
@@ -231,7 +231,7 @@ async def test_who_leaves_when_the_turn_comes_passes_it_on(deadline: float, firs
         await asyncio.sleep(1)
         if first == "the leaving":
             leaver.cancel()
-        bulkhead.give_back()
+        bulkhead.release()
         leaver.cancel()
         assert isinstance(await ending(leaver), asyncio.CancelledError)
         await following
@@ -244,7 +244,7 @@ async def test_who_leaves_the_queue_is_not_waited_for() -> None:
     leaver.cancel()
     await ending(leaver)
     assert bulkhead.queued == 1
-    bulkhead.give_back()
+    bulkhead.release()
     await following
 
 
@@ -253,13 +253,13 @@ async def test_the_queue_follows_the_limit_up_and_down() -> None:
     queue = await waiting(bulkhead, *[60.0] * 4)
     bulkhead.limit.permits = 1
     for in_flight in (2, 1):
-        bulkhead.give_back()
+        bulkhead.release()
         assert (bulkhead.in_flight, bulkhead.queued) == (in_flight, 4)
     bulkhead.limit.permits = 3
     assert not bulkhead.free  # nobody who comes now may pass those who wait
-    bulkhead.give_back()
+    bulkhead.release()
     assert (bulkhead.in_flight, bulkhead.queued) == (3, 1)
-    bulkhead.give_back()
+    bulkhead.release()
     await asyncio.gather(*queue)
 
 
@@ -267,7 +267,7 @@ async def test_the_queue_follows_the_limit_up_and_down() -> None:
 async def test_the_limit_learns_from_every_attempt_however_it_ends(end: Exception | None) -> None:
     bulkhead = Bulkhead(6, attempt_timeout=0.8)
     for _ in range(5):
-        bulkhead.take()
+        bulkhead.try_acquire()
     for seconds, permits in ((0.399, 6), (0.401, 4)):
         await ending(limited(bulkhead, FakeUpstream(seconds, end))(a_call()))
         assert bulkhead.limit.permits == permits

@@ -101,7 +101,7 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
     upstream = a_pipeline(mirror, told=told)
     await upstream.fetch(a_call())
     open_circuit(upstream)
-    upstream.bulkhead.take()
+    upstream.bulkhead.try_acquire()
     call, tasks = a_call(replace(a_context(), congestion=5.0)), asyncio.all_tasks()
     assert upstream.fetch.look(call)
     assert asyncio.all_tasks() == tasks
@@ -243,11 +243,11 @@ async def test_who_flies_with_somebody_in_a_hurry_is_not_dropped_from_the_queue_
     upstream = a_pipeline(mirror, concurrency=1)
     for seconds in [0.5] * 100 + [1.2] * 20:  # with a tail, one needs more than the median
         upstream.latency.add(seconds)
-    upstream.bulkhead.take()
+    upstream.bulkhead.try_acquire()
     calls = about(1, 1.9), about(1, 9)
     ends = asyncio.gather(*(ending(upstream.fetch(call)) for call in calls))
     await asyncio.sleep(1)
-    upstream.bulkhead.give_back()
+    upstream.bulkhead.release()
     hasty, patient = await ends
     assert isinstance(hasty, Overloaded)
     assert isinstance(patient, Answer)
