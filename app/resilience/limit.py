@@ -47,7 +47,7 @@ class Bulkhead:
             return 0.0
         return (len(self._queue) + 1) * (self._latency.p50 or 0.0) / self.limit.permits
 
-    def hopeless(self, now: float, deadline: float) -> bool:
+    def cannot_meet(self, now: float, deadline: float) -> bool:
         """Whether a newcomer cannot expect an answer by its deadline."""
         wait = self.expected_wait()
         return wait > 0 and now + wait + self._latency.most > deadline
@@ -62,7 +62,7 @@ class Bulkhead:
             self.try_acquire()
             return
         loop = asyncio.get_running_loop()
-        if self.hopeless(loop.time(), deadline) or len(self._queue) >= _LONGEST_QUEUE:
+        if self.cannot_meet(loop.time(), deadline) or len(self._queue) >= _LONGEST_QUEUE:
             raise Overloaded(_NO_PERMIT, retry_after=round(self.expected_wait(), 3))
         turn: asyncio.Future[None] = loop.create_future()
         self._queue[turn] = deadline

@@ -167,9 +167,9 @@ async def test_nobody_is_turned_away_from_a_permit_that_is_free_or_for_what_is_n
 ) -> None:
     bulkhead = Bulkhead(1, latency)
     assert bulkhead.expected_wait() == 0.0
-    assert not bulkhead.hopeless(now(), deadline=0.1)
+    assert not bulkhead.cannot_meet(now(), deadline=0.1)
     await bulkhead.acquire(deadline=0.1)
-    assert bulkhead.hopeless(now(), deadline=0.1) is (latency.p50 is not None)
+    assert bulkhead.cannot_meet(now(), deadline=0.1) is (latency.p50 is not None)
 
 
 async def test_a_permit_that_is_noticed_only_after_the_deadline_is_passed_on() -> None:
