@@ -64,12 +64,12 @@ class Bulkhead:
         loop = asyncio.get_running_loop()
         if self.cannot_meet(loop.time(), deadline) or len(self._queue) >= _LONGEST_QUEUE:
             raise Overloaded(_NO_PERMIT, retry_after=round(self.expected_wait(), 3))
-        turn: asyncio.Future[None] = loop.create_future()
-        self._queue[turn] = deadline
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._queue[waiter] = deadline
         try:
-            await turn
+            await waiter
         except asyncio.CancelledError:
-            if self._queue.pop(turn, None) is None and _given(turn):
+            if self._queue.pop(waiter, None) is None and _given(waiter):
                 self.release()
             raise
 
@@ -80,19 +80,19 @@ class Bulkhead:
             return
         least = asyncio.get_running_loop().time() + self._latency.most
         while self._queue and self.in_flight < self.limit.permits:
-            turn = next(iter(self._queue))
-            deadline = self._queue.pop(turn)
-            if turn.done():
+            waiter = next(iter(self._queue))
+            deadline = self._queue.pop(waiter)
+            if waiter.done():
                 continue  # cancelled in this very step, and about to leave by itself
             if deadline < least:
-                turn.set_exception(Overloaded(_NO_PERMIT))
+                waiter.set_exception(Overloaded(_NO_PERMIT))
             else:
                 self.in_flight += 1
-                turn.set_result(None)
+                waiter.set_result(None)
 
 
-def _given(turn: asyncio.Future[None]) -> bool:
-    return turn.done() and not turn.cancelled() and turn.exception() is None
+def _given(waiter: asyncio.Future[None]) -> bool:
+    return waiter.done() and not waiter.cancelled() and waiter.exception() is None
 
 
 def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
