@@ -31,7 +31,7 @@ class AdaptiveLimit:
         self._latency = latency
         self._timeout = timeout
 
-    def ended(
+    def on_sample(
         self, began: float, now: float, in_flight: int, *, answered: bool, meanwhile: int
     ) -> None:
         """Learn from an attempt that ended, `answered` or not; `in_flight` with it.

@@ -124,7 +124,7 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                 answered = True
                 return answer
             finally:
-                bulkhead.limit.ended(
+                bulkhead.limit.on_sample(
                     began,
                     time(),
                     bulkhead.in_flight,

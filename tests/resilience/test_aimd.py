@@ -30,7 +30,7 @@ def a_limit(
 
 def end(learnt: AdaptiveLimit, began: float, now: float, in_flight: int) -> None:
     """An attempt was answered, as so many others that they say nothing of what can be borne."""
-    learnt.ended(began, now, in_flight, answered=True, meanwhile=1000)
+    learnt.on_sample(began, now, in_flight, answered=True, meanwhile=1000)
 
 
 def a_round(learnt: AdaptiveLimit, began: float, seconds: float) -> int:
@@ -91,7 +91,7 @@ def test_it_falls_to_what_was_answered_in_the_time_that_an_attempt_may_take(
     meanwhile: int, seconds: float, permits: int
 ) -> None:
     learnt = a_limit(64)
-    learnt.ended(0.0, seconds, 64, answered=False, meanwhile=meanwhile)
+    learnt.on_sample(0.0, seconds, 64, answered=False, meanwhile=meanwhile)
     assert learnt.permits == permits
 
 
@@ -100,7 +100,7 @@ def test_after_a_silence_permits_come_back_with_each_answer_up_to_half(
     meanwhile: int, after: list[int]
 ) -> None:
     learnt = a_limit(64)
-    learnt.ended(0.0, 0.8, 64, answered=False, meanwhile=meanwhile)
+    learnt.on_sample(0.0, 0.8, 64, answered=False, meanwhile=meanwhile)
     assert learnt.permits == 4
     assert [a_round(learnt, float(began), 0.01) for began in (1, 2, 3, 4)] == after
 
@@ -108,7 +108,7 @@ def test_after_a_silence_permits_come_back_with_each_answer_up_to_half(
 def test_only_an_answer_makes_more_of_them() -> None:
     learnt = fallen(a_limit())
     for _ in range(20):
-        learnt.ended(30.0, 30.1, 64, answered=False, meanwhile=5)
+        learnt.on_sample(30.0, 30.1, 64, answered=False, meanwhile=5)
     assert learnt.permits == 4
     a_round(learnt, 30.0, 0.1)
     assert a_round(learnt, 30.0, 0.1) == 5
