@@ -101,7 +101,7 @@ def _health(upstream: Upstream, now: float) -> UpstreamHealth:
     return UpstreamHealth(
         permits=Permits(
             in_use=bulkhead.in_flight,
-            limit=bulkhead.limit.permits,
+            limit=bulkhead.limit.limit,
             ceiling=bulkhead.limit.ceiling,
             queued=bulkhead.queued,
         ),

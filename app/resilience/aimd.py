@@ -22,7 +22,7 @@ class AdaptiveLimit:
 
     def __init__(self, ceiling: int, latency: Latency, timeout: float) -> None:
         self.ceiling = ceiling
-        self.permits = ceiling
+        self.limit = ceiling
         self.answers = 0
         """How many attempts were answered so far."""
         self._exact = float(ceiling)
@@ -41,7 +41,7 @@ class AdaptiveLimit:
         makes an attempt quick or slow.
         """
         self.answers += answered
-        if 2 * in_flight < self.permits:
+        if 2 * in_flight < self.limit:
             return
         late = min(max(self._timeout / 2, 2 * self._latency.usual), 0.99 * self._timeout)
         if now - began >= late:
@@ -52,11 +52,11 @@ class AdaptiveLimit:
                 self._regained = 0.0 if meanwhile else self._exact / 2
                 bears = meanwhile * late / (now - began)
                 self._set(max(min(self._exact * _DECREASE, bears), min(_LEAST, self.ceiling)))
-        elif answered and self.permits < self.ceiling:
+        elif answered and self.limit < self.ceiling:
             # One more for each round of permits; after a silence, for each answer at first.
             step = 1.0 if self._exact < self._regained else 1 / self._exact
             self._set(min(self._exact + step, self.ceiling))
 
     def _set(self, permits: float) -> None:
         self._exact = permits
-        self.permits = int(permits)
+        self.limit = int(permits)

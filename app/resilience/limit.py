@@ -35,7 +35,7 @@ class Bulkhead:
     @property
     def free(self) -> bool:
         """Whether a permit can be taken without waiting."""
-        return self.in_flight < self.limit.permits and not self._queue
+        return self.in_flight < self.limit.limit and not self._queue
 
     @property
     def queued(self) -> int:
@@ -45,7 +45,7 @@ class Bulkhead:
         """Seconds that a newcomer has to wait for a permit, by what attempts take now."""
         if self.free:
             return 0.0
-        return (len(self._queue) + 1) * (self._latency.p50 or 0.0) / self.limit.permits
+        return (len(self._queue) + 1) * (self._latency.p50 or 0.0) / self.limit.limit
 
     def cannot_meet(self, now: float, deadline: float) -> bool:
         """Whether a newcomer cannot expect an answer by its deadline."""
@@ -79,7 +79,7 @@ class Bulkhead:
         if not self._queue:
             return
         least = asyncio.get_running_loop().time() + self._latency.most
-        while self._queue and self.in_flight < self.limit.permits:
+        while self._queue and self.in_flight < self.limit.limit:
             waiter = next(iter(self._queue))
             deadline = self._queue.pop(waiter)
             if waiter.done():

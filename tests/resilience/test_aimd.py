@@ -35,13 +35,13 @@ def end(learnt: AdaptiveLimit, began: float, now: float, in_flight: int) -> None
 
 def a_round(learnt: AdaptiveLimit, began: float, seconds: float) -> int:
     """As many attempts as there are permits begin and end together: the permits after that."""
-    for _ in range(permits := learnt.permits):
+    for _ in range(permits := learnt.limit):
         end(learnt, began, began + seconds, permits)
-    return learnt.permits
+    return learnt.limit
 
 
 def test_all_permits_are_there_at_first() -> None:
-    assert a_limit(64).permits == 64
+    assert a_limit(64).limit == 64
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_those_in_flight_at_a_fall_do_not_count_for_the_next_but_those_after_it_
     end(learnt, 0.0, 0.5, 64)
     for began in (0.1, 0.3, 0.5):
         end(learnt, began, began + 0.5, 64)
-    assert learnt.permits == 48
+    assert learnt.limit == 48
     end(learnt, 0.501, 1.001, 64)
-    assert learnt.permits == 36
+    assert learnt.limit == 36
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_what_is_late_depends_on_the_timeout_and_on_what_is_usual(
 ) -> None:
     learnt = a_limit(usual=usual)
     end(learnt, 0.0, late - 1e-9, 64)
-    assert learnt.permits == 64
+    assert learnt.limit == 64
     end(learnt, 0.0, late, 64)
-    assert learnt.permits == 48
+    assert learnt.limit == 48
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_it_falls_to_what_was_answered_in_the_time_that_an_attempt_may_take(
 ) -> None:
     learnt = a_limit(64)
     learnt.on_sample(0.0, seconds, 64, answered=False, meanwhile=meanwhile)
-    assert learnt.permits == permits
+    assert learnt.limit == permits
 
 
 @pytest.mark.parametrize(("meanwhile", "after"), [(0, [8, 16, 32, 32]), (1, [4, 5, 6, 7])])
@@ -101,7 +101,7 @@ def test_after_a_silence_permits_come_back_with_each_answer_up_to_half(
 ) -> None:
     learnt = a_limit(64)
     learnt.on_sample(0.0, 0.8, 64, answered=False, meanwhile=meanwhile)
-    assert learnt.permits == 4
+    assert learnt.limit == 4
     assert [a_round(learnt, float(began), 0.01) for began in (1, 2, 3, 4)] == after
 
 
@@ -109,7 +109,7 @@ def test_only_an_answer_makes_more_of_them() -> None:
     learnt = fallen(a_limit())
     for _ in range(20):
         learnt.on_sample(30.0, 30.1, 64, answered=False, meanwhile=5)
-    assert learnt.permits == 4
+    assert learnt.limit == 4
     a_round(learnt, 30.0, 0.1)
     assert a_round(learnt, 30.0, 0.1) == 5
 
@@ -142,10 +142,10 @@ def test_nothing_is_learnt_while_most_permits_lie_idle(in_flight: int, learns: b
     learnt = fallen(a_limit())
     for _ in range(5):
         end(learnt, 30.0, 30.1, in_flight)
-    assert learnt.permits == 4 + learns
+    assert learnt.limit == 4 + learns
     learnt = a_limit(4 * 16)
     end(learnt, 0.0, 0.8, in_flight * 16)
-    assert learnt.permits == (48 if learns else 64)
+    assert learnt.limit == (48 if learns else 64)
 
 
 @given(
@@ -161,18 +161,18 @@ def test_whatever_ends_the_limit_keeps_its_bounds_and_moves_by_its_steps(
     learnt, time, fell = a_limit(ceiling, usual=usual), 0.0, -inf
     for pause, seconds, in_flight in attempts:
         time += pause
-        before = learnt.permits
+        before = learnt.limit
         end(learnt, time - seconds, time, in_flight)
-        assert min(4, ceiling) <= learnt.permits <= ceiling
-        if learnt.permits != before:
+        assert min(4, ceiling) <= learnt.limit <= ceiling
+        if learnt.limit != before:
             assert 2 * in_flight >= before
-        if learnt.permits < before:
+        if learnt.limit < before:
             assert seconds >= 0.4
             assert time - seconds > fell
-            assert learnt.permits >= int(before * 0.75)
+            assert learnt.limit >= int(before * 0.75)
             fell = time
-        elif learnt.permits > before:
-            assert learnt.permits == before + 1
+        elif learnt.limit > before:
+            assert learnt.limit == before + 1
             assert seconds < 0.8
 
 

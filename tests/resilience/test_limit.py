@@ -80,7 +80,7 @@ async def test_the_bulkhead_tells_how_many_are_in_flight_and_how_many_wait() -> 
     assert bulkhead.free
     tasks = [asyncio.ensure_future(fetch(a_call())) for _ in range(5)]
     await asyncio.sleep(0.5)
-    assert (bulkhead.in_flight, bulkhead.queued, bulkhead.limit.permits) == (3, 2, 3)
+    assert (bulkhead.in_flight, bulkhead.queued, bulkhead.limit.limit) == (3, 2, 3)
     assert not bulkhead.free
     await asyncio.gather(*tasks)
     assert (bulkhead.in_flight, bulkhead.queued, bulkhead.free) == (0, 0, True)
@@ -251,11 +251,11 @@ async def test_who_leaves_the_queue_is_not_waited_for() -> None:
 async def test_the_queue_follows_the_limit_up_and_down() -> None:
     bulkhead = taken(3)
     queue = await waiting(bulkhead, *[60.0] * 4)
-    bulkhead.limit.permits = 1
+    bulkhead.limit.limit = 1
     for in_flight in (2, 1):
         bulkhead.release()
         assert (bulkhead.in_flight, bulkhead.queued) == (in_flight, 4)
-    bulkhead.limit.permits = 3
+    bulkhead.limit.limit = 3
     assert not bulkhead.free  # nobody who comes now may pass those who wait
     bulkhead.release()
     assert (bulkhead.in_flight, bulkhead.queued) == (3, 1)
@@ -270,7 +270,7 @@ async def test_the_limit_learns_from_every_attempt_however_it_ends(end: Exceptio
         bulkhead.try_acquire()
     for seconds, permits in ((0.399, 6), (0.401, 4)):
         await ending(limited(bulkhead, FakeUpstream(seconds, end))(a_call()))
-        assert bulkhead.limit.permits == permits
+        assert bulkhead.limit.limit == permits
 
 
 Schedule = Sequence[tuple[float, float, float]]
@@ -357,9 +357,9 @@ async def test_answers_bring_permits_back_and_that_there_is_nothing_is_one(
 ) -> None:
     bulkhead = Bulkhead(64, attempt_timeout=0.8)
     await at_once(limited(bulkhead, FakeUpstream(0.8, Unreachable("broken"))), 64)
-    assert bulkhead.limit.permits == 4
+    assert bulkhead.limit.limit == 4
     await at_once(limited(bulkhead, FakeUpstream(0.1, end)), 4)
-    assert (bulkhead.limit.permits > 4) is more
+    assert (bulkhead.limit.limit > 4) is more
 
 
 async def at_once(fetch: Fetch, number: int) -> None:
