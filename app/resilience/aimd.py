@@ -43,7 +43,7 @@ class AdaptiveLimit:
         self.answers += answered
         if 2 * in_flight < self.limit:
             return
-        late = min(max(self._timeout / 2, 2 * self._latency.usual), 0.99 * self._timeout)
+        late = min(max(self._timeout / 2, 2 * self._latency.baseline), 0.99 * self._timeout)
         if now - began >= late:
             # All that were in flight with the first late one are late as well: one fall for all.
             if began > self._fell:

@@ -50,7 +50,7 @@ class Bulkhead:
     def cannot_meet(self, now: float, deadline: float) -> bool:
         """Whether a newcomer cannot expect an answer by its deadline."""
         wait = self.expected_wait()
-        return wait > 0 and now + wait + self._latency.most > deadline
+        return wait > 0 and now + wait + self._latency.typical_max > deadline
 
     def try_acquire(self) -> None:
         """Take a permit that is free."""
@@ -78,7 +78,7 @@ class Bulkhead:
         self.in_flight -= 1
         if not self._queue:
             return
-        least = asyncio.get_running_loop().time() + self._latency.most
+        least = asyncio.get_running_loop().time() + self._latency.typical_max
         while self._queue and self.in_flight < self.limit.limit:
             waiter = next(iter(self._queue))
             deadline = self._queue.pop(waiter)
