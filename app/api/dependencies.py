@@ -19,7 +19,7 @@ from app.api.trace import continued
 from app.resilience.call import Answer, Call, Context
 from app.resilience.events import Emit
 from app.resilience.pipeline import Upstream
-from app.resilience.shed import congestion
+from app.resilience.shed import overload_wait
 from app.settings import Settings
 from app.views.compose import look
 from app.views.plan import Outcome, Plan
@@ -101,7 +101,7 @@ def context(
         headers=tuple(one for one in request.scope["headers"] if one[0] in serving.forwarded),
         trace=continued(request.scope["headers"]),
         no_cache=caching.skipped(request.headers.getlist("cache-control")),
-        congestion=congestion(
+        overload_wait=overload_wait(
             (serving.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
         ),
         watch=watch,

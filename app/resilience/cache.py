@@ -142,7 +142,7 @@ class Cached:
             call.context,
             deadline=self._time() + self._patience,
             fan_out=asyncio.Semaphore(1),
-            congestion=None,
+            overload_wait=None,
             watch=None,
         )
         task = asyncio.create_task(self._refreshed(Call(call.question, context, known=known)))

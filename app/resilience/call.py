@@ -49,7 +49,7 @@ class Context:
     `deadline` is an instant of the event loop's clock, in seconds. `fan_out` holds the attempts
     that this one client request may have in flight. `headers` are passed upstream and may change
     the answer; those of `trace` only tell whose it is. With `no_cache`, the client wants nothing
-    that we already have. `congestion` turns the request away: it would wait for so many seconds.
+    that we already have. `overload_wait` turns the request away: it would wait for so many seconds.
     `watch` hears of all that is done for this request.
     """
 
@@ -59,7 +59,7 @@ class Context:
     headers: tuple[Header, ...] = ()
     trace: tuple[Header, ...] = ()
     no_cache: bool = False
-    congestion: float | None = None
+    overload_wait: float | None = None
     watch: "Emit | None" = None
 
 

@@ -48,7 +48,7 @@ def coalesce(latency: Latency, emit: Emit) -> Layer:
                 except TooManyRequests:
                     raise  # whoever asks again now is one more
                 except (Timeout, Overloaded) as failure:
-                    soon = time() + latency.most + _EARLY
+                    soon = time() + latency.typical_max + _EARLY
                     if not _had_worse_prospects(flight.call.context, call.context, failure, soon):
                         raise
 
@@ -130,7 +130,7 @@ def _had_worse_prospects(first: Context, ours: Context, failure: Failure, soon: 
     """
     if isinstance(failure, Timeout):
         return first.deadline <= soon < ours.deadline
-    turned_away = first.congestion is not None and ours.congestion is None
+    turned_away = first.overload_wait is not None and ours.overload_wait is None
     return turned_away or first.deadline < ours.deadline
 
 

@@ -17,7 +17,7 @@ _TOO_LONG = 0.5
 keeps the queues short of the point where a bulkhead has to turn single calls away."""
 
 
-def congestion(bulkheads: Iterable[Bulkhead], seconds: float) -> float | None:
+def overload_wait(bulkheads: Iterable[Bulkhead], seconds: float) -> float | None:
     """How long a request with `seconds` of time would have to wait, if that is too long.
 
     Only when all of its upstreams are behind: while one is not, there is something to tell.
@@ -33,7 +33,7 @@ def shed(emit: Emit) -> Layer:
 
     def layer(fetch: Fetch) -> Fetch:
         async def kept_out(call: Call) -> Answer:
-            wait = call.context.congestion
+            wait = call.context.overload_wait
             if wait is None:
                 return await fetch(call)
             failure = Overloaded("too many calls are waiting already", retry_after=round(wait, 3))

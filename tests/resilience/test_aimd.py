@@ -14,7 +14,7 @@ from app.resilience.aimd import AdaptiveLimit
 from app.resilience.call import Answer, Call, Fetch
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
-from app.resilience.shed import congestion, shed
+from app.resilience.shed import overload_wait, shed
 from app.resilience.timeout import timeout
 from tests.fakes import a_call, a_context, an_answer, ending, now, on_virtual_time
 
@@ -235,8 +235,8 @@ def test_under_three_times_what_it_bears_an_upstream_goes_on_giving_what_it_can(
             await asyncio.sleep((number + number * 0.618 % 1) / (3 * capacity))
             deadline = now() + patience
             # Turned away on arrival, as the service does it.
-            wait = congestion([bulkhead], patience)
-            end = await ending(fetch(a_call(replace(a_context(deadline), congestion=wait))))
+            wait = overload_wait([bulkhead], patience)
+            end = await ending(fetch(a_call(replace(a_context(deadline), overload_wait=wait))))
             assert isinstance(end, Answer | Timeout | Overloaded)
             assert now() <= deadline + 1e-6
             good += isinstance(end, Answer) and now() <= lasts

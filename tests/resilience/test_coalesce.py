@@ -147,7 +147,7 @@ async def test_only_equal_calls_share() -> None:
         {"request_id": "another"},
         {"trace": ((b"traceparent", b"another"),)},
         {"no_cache": True},
-        {"congestion": 3.0},
+        {"overload_wait": 3.0},
     ],
 )
 async def test_what_does_not_change_the_answer_does_not_part_calls(other: dict[str, float]) -> None:
@@ -296,7 +296,7 @@ async def test_who_was_let_in_does_not_share_the_fate_of_who_was_not(
 ) -> None:
     upstream = FakeUpstream()
     fetch = coalesce(Latency(), list[Event]().append)(shed(list[Event]().append)(upstream))
-    calls = [a_call(replace(a_context(), congestion=1.0)), a_call()]
+    calls = [a_call(replace(a_context(), overload_wait=1.0)), a_call()]
     if not first_is_congested:
         calls.reverse()
     ends = await asyncio.gather(*(ending(fetch(one)) for one in calls))

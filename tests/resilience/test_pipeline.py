@@ -102,7 +102,7 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
     await upstream.fetch(a_call())
     open_circuit(upstream)
     upstream.bulkhead.try_acquire()
-    call, tasks = a_call(replace(a_context(), congestion=5.0)), asyncio.all_tasks()
+    call, tasks = a_call(replace(a_context(), overload_wait=5.0)), asyncio.all_tasks()
     assert upstream.fetch.look(call)
     assert asyncio.all_tasks() == tasks
     assert told[1:] == [ServedFromCache(call, stale=False)]
@@ -158,7 +158,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
         upstream.budget.try_withdraw()
     flight = asyncio.ensure_future(upstream.fetch(a_call()))
     await asyncio.sleep(0.5)
-    congested = replace(a_context(), congestion=1.5)
+    congested = replace(a_context(), overload_wait=1.5)
     alone = a_call(congested, upstream="users")
     with pytest.raises(Overloaded, match="waiting") as turned_away:
         await upstream.fetch(alone)

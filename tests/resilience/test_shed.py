@@ -6,7 +6,7 @@ from app.errors import Overloaded
 from app.resilience.events import Event, Shed
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead
-from app.resilience.shed import congestion, shed
+from app.resilience.shed import overload_wait, shed
 from tests.fakes import FakeUpstream, a_call, a_context, ending
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ def free() -> Bulkhead:
 def test_a_request_is_kept_out_if_all_its_upstreams_are_behind_and_one_by_too_much(
     bulkheads: list[Bulkhead], wait: float | None
 ) -> None:
-    assert congestion(iter(bulkheads), seconds=2.0) == wait
+    assert overload_wait(iter(bulkheads), seconds=2.0) == wait
 
 
 async def test_a_request_that_was_let_in_is_left_alone() -> None:
@@ -58,7 +58,7 @@ async def test_nothing_is_begun_for_a_request_that_was_turned_away(wait: float) 
     upstream, told, call = (
         FakeUpstream(1),
         list[Event](),
-        a_call(replace(a_context(), congestion=wait)),
+        a_call(replace(a_context(), overload_wait=wait)),
     )
     failure = await ending(shed(told.append)(upstream)(call))
     assert isinstance(failure, Overloaded)
