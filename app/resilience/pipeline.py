@@ -14,7 +14,7 @@ from app.resilience.events import Emit
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
 from app.resilience.observe import observe
-from app.resilience.race import race, rotate
+from app.resilience.race import race, round_robin
 from app.resilience.retry import retry
 from app.resilience.shed import shed
 from app.resilience.timeout import timeout
@@ -67,7 +67,7 @@ def pipeline(
 
     each = [attempts(mirror, send) for mirror, send in enumerate(mirrors)]
     round_ = (
-        rotate(each)
+        round_robin(each)
         if settings.hedge == "off"
         else race(each, settings.hedge, budget, latency, emit)
     )

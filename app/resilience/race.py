@@ -27,13 +27,13 @@ _TAIL = 4.0
 what it is to overtake; when one in twenty is slow, p95 itself may be the time of the slow ones."""
 
 
-def rotate(mirrors: Sequence[Fetch]) -> Fetch:
+def round_robin(mirrors: Sequence[Fetch]) -> Fetch:
     """Ask one mirror a round, each in its turn, passing over those whose circuit is open."""
     if len(mirrors) == 1:
         return mirrors[0]
     turns = _Turns(len(mirrors))
 
-    async def rotated(call: Call) -> Answer:
+    async def asked_in_turn(call: Call) -> Answer:
         refusals: list[Failure] = []
         order = turns.of(call)
         for _ in mirrors:
@@ -44,7 +44,7 @@ def rotate(mirrors: Sequence[Fetch]) -> Fetch:
                 refusals.append(refusal)
         raise _most_telling(refusals)
 
-    return rotated
+    return asked_in_turn
 
 
 def race(

@@ -23,7 +23,7 @@ from app.resilience.budget import RetryBudget
 from app.resilience.call import Answer, Call, Fetch
 from app.resilience.events import BudgetSpent, Event, Hedging
 from app.resilience.latency import Latency
-from app.resilience.race import race, rotate
+from app.resilience.race import race, round_robin
 from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +128,7 @@ def schedule(*mirrors: Mirror) -> list[list[float]]:
 
 async def test_mirrors_are_asked_in_turn() -> None:
     mirrors = [Mirror((0.0, None)) for _ in range(3)]
-    fetch = rotate(mirrors)
+    fetch = round_robin(mirrors)
     calls = [a_call() for _ in range(6)]
     answers = [await fetch(call) for call in calls]
     assert answers == [mirrors[n % 3].answer for n in range(6)]
@@ -140,7 +140,7 @@ async def test_a_call_that_comes_again_goes_on_to_the_next_mirror(
     hedge: Hedge | Literal["off"],
 ) -> None:
     mirrors = [Mirror((0.0, REFUSED)) for _ in range(3)]
-    fetch = rotate(mirrors) if hedge == "off" else racing(*mirrors, hedge=hedge)
+    fetch = round_robin(mirrors) if hedge == "off" else racing(*mirrors, hedge=hedge)
     call, order = a_call(), []
     for _ in range(4):
         assert await ending(fetch(call)) is REFUSED
@@ -151,7 +151,7 @@ async def test_a_call_that_comes_again_goes_on_to_the_next_mirror(
 
 async def test_an_open_circuit_is_passed_over() -> None:
     well, other = Mirror((0.0, None)), Mirror((0.0, None))
-    fetch = rotate([an_open_circuit(), an_open_circuit(), well, other])
+    fetch = round_robin([an_open_circuit(), an_open_circuit(), well, other])
     call = a_call()
     assert (await fetch(call), call.tally.mirror, now()) == (well.answer, 2, 0.0)
     assert other.began == []
@@ -160,7 +160,7 @@ async def test_an_open_circuit_is_passed_over() -> None:
 @pytest.mark.parametrize("failure", [BROKEN, REFUSED, ABSENT, BUG])
 async def test_only_an_open_circuit_is_passed_over(failure: Exception) -> None:
     other = Mirror((0.0, None))
-    assert await ending(rotate([Mirror((1.0, failure)), other])(a_call())) is failure
+    assert await ending(round_robin([Mirror((1.0, failure)), other])(a_call())) is failure
     assert other.began == []
 
 
@@ -170,7 +170,7 @@ async def test_when_all_circuits_are_open_the_one_that_closes_first_tells_when_t
 ) -> None:
     mirrors = [an_open_circuit(0.75), an_open_circuit(0.25), an_open_circuit(0.5)]
     budget = a_budget_of(0)
-    fetch = rotate(mirrors) if hedge == "off" else racing(*mirrors, hedge=hedge, budget=budget)
+    fetch = round_robin(mirrors) if hedge == "off" else racing(*mirrors, hedge=hedge, budget=budget)
     refusal = await alone(fetch(a_call()))
     assert isinstance(refusal, CircuitOpen)
     assert (refusal.retry_after, now()) == (0.25, 0.0)
@@ -179,7 +179,7 @@ async def test_when_all_circuits_are_open_the_one_that_closes_first_tells_when_t
 
 async def test_a_single_mirror_is_asked_each_time() -> None:
     mirror = Mirror((0.0, None))
-    assert rotate([mirror]) is mirror
+    assert round_robin([mirror]) is mirror
 
 
 # Hedges
