@@ -63,14 +63,14 @@ def race(
     turns = _Turns(len(mirrors))
     at_once = max(len(mirrors), _AT_ONCE if hedge else 2)
 
-    def patience() -> float | None:
+    def hedge_delay() -> float | None:
         if hedge != "auto":
             return hedge
         if latency.p50 is None or latency.p95 is None:
             return None
         return min(max(latency.p95, _HARDLY_LATE * latency.p50), _TAIL * latency.p50)
 
-    def affordable(call: Call, begun: int) -> bool:
+    def may_hedge(call: Call, begun: int) -> bool:
         """Whether there is room, time and budget for another attempt."""
         now = asyncio.get_running_loop().time()
         if begun >= at_once or now + (latency.p50 or 0.0) >= call.context.deadline:
@@ -87,9 +87,9 @@ def race(
         call.tally.hedges -= 1
 
     async def raced(call: Call) -> Answer:
-        round_ = _Round(mirrors, turns.of(call), call, affordable, refund)
+        round_ = _Round(mirrors, turns.of(call), call, may_hedge, refund)
         try:
-            return await round_.won(patience(), len(mirrors) if hedge == 0 else 1)
+            return await round_.run(hedge_delay(), len(mirrors) if hedge == 0 else 1)
         finally:
             await end(round_.running)
 
@@ -97,7 +97,7 @@ def race(
 
 
 class _Round:
-    """The attempts of one round. `affordable` is asked, and pays, before each extra one.
+    """The attempts of one round. `may_hedge` is asked, and pays, before each extra one.
 
     `refund` gets the price back of one that found a circuit open.
     """
@@ -107,13 +107,13 @@ class _Round:
         mirrors: Sequence[Fetch],
         order: Iterator[int],
         call: Call,
-        affordable: Callable[[Call, int], bool],
+        may_hedge: Callable[[Call, int], bool],
         refund: Callable[[Call], None],
     ) -> None:
         self._mirrors = mirrors
         self._order = order
         self._call = call
-        self._affordable = affordable
+        self._may_hedge = may_hedge
         self._refund = refund
         self._begun = 0
         self._paid = 0
@@ -121,7 +121,7 @@ class _Round:
         self.running: list[asyncio.Task[Answer]] = []
         """When it is won or given up: the losers."""
 
-    async def won(self, late: float | None, at_first: int) -> Answer:
+    async def run(self, late: float | None, at_first: int) -> Answer:
         """The first answer, if there is one; `at_first` attempts are begun without being late."""
         for _ in range(at_first):
             self._start()
@@ -149,7 +149,7 @@ class _Round:
         self._begun += 1
 
     def _hedge(self) -> bool:
-        if not self._affordable(self._call, self._begun):
+        if not self._may_hedge(self._call, self._begun):
             return False
         self._paid += 1
         self._start()
