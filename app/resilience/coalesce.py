@@ -1,6 +1,6 @@
-"""Coalescing: equal calls in flight share one, as passengers of one flight.
+"""Coalescing: equal calls in flight share one, as waiters of one flight.
 
-A flight belongs to nobody: it is its own task, and ends when its last passenger leaves, whoever
+A flight belongs to nobody: it is its own task, and ends when its last waiter leaves, whoever
 came first. Calls that differ in a forwarded header are not equal, so nobody travels on the
 credentials of somebody else.
 """
@@ -21,18 +21,18 @@ _EARLY = 0.005
 @dataclass(slots=True, eq=False)
 class _Flight:
     call: Call
-    """The first passenger's: its deadline, request id and fan-out are those of the flight."""
+    """The first waiter's: its deadline, request id and fan-out are those of the flight."""
     before: tuple[int, int, int]
-    """Attempts, retries and hedges that the first passenger had behind it at take-off."""
+    """Attempts, retries and hedges that the first waiter had behind it at take-off."""
     task: asyncio.Task[Answer] = field(init=False)
-    passengers: int = 0
+    waiters: int = 0
 
 
 def coalesce(latency: Latency, emit: Emit) -> Layer:
-    """Share what is in flight already. A passenger leaves at its own deadline, with `Timeout`.
+    """Share what is in flight already. A waiter leaves at its own deadline, with `Timeout`.
 
-    When a flight ends because its first passenger's time was up, or could not get a permit in it,
-    whoever has more time boards another.
+    When a flight ends because its first waiter's time was up, or could not get a permit in it,
+    whoever has more time joins another.
     """
 
     def layer(fetch: Fetch) -> Fetch:
@@ -42,21 +42,23 @@ def coalesce(latency: Latency, emit: Emit) -> Layer:
         async def coalesced(call: Call) -> Answer:
             while True:
                 flight = flights.of(call)
-                fly = flights.board if flight.call is call else shared
+                fly = flights.join if flight.call is call else shared
                 try:
                     return await fly(flight, call)
                 except TooManyRequests:
                     raise  # whoever asks again now is one more
                 except (Timeout, Overloaded) as failure:
                     soon = time() + latency.typical_max + _EARLY
-                    if not _had_worse_prospects(flight.call.context, call.context, failure, soon):
+                    if not _leader_ran_out_of_time(
+                        flight.call.context, call.context, failure, soon
+                    ):
                         raise
 
         async def shared(flight: _Flight, call: Call) -> Answer:
             call.tally.coalesced = True
             began = time()
             try:
-                answer = await flights.board(flight, call)
+                answer = await flights.join(flight, call)
             except Failure as failure:
                 emit(Coalesced(call, time() - began, failure))
                 raise
@@ -88,10 +90,10 @@ class _Flights:
             self._flights[key] = flight
         return flight
 
-    async def board(self, flight: _Flight, call: Call) -> Answer:
+    async def join(self, flight: _Flight, call: Call) -> Answer:
         """Fly along until the end or the deadline, and take the flight down if nobody is left."""
         deadline = call.context.deadline
-        flight.passengers += 1
+        flight.waiters += 1
         # The flight keeps to its own deadline by itself.
         ours = deadline if deadline < flight.call.context.deadline else None
         try:
@@ -104,27 +106,27 @@ class _Flights:
                 raise  # nobody's deadline, but a bug
             raise Timeout("no answer before the deadline") from None
         finally:
-            flight.passengers -= 1
+            flight.waiters -= 1
             if call is not flight.call:
                 _share(flight, call)
-            if not flight.passengers and not flight.task.done():
-                self._land(flight)  # nobody boards what is about to be cancelled
+            if not flight.waiters and not flight.task.done():
+                self._remove(flight)  # nobody joins what is about to be cancelled
                 await end([flight.task])
 
     async def _flown(self, flight: _Flight) -> Answer:
         try:
             return await self._fetch(flight.call)
         finally:
-            self._land(flight)
+            self._remove(flight)
 
-    def _land(self, flight: _Flight) -> None:
+    def _remove(self, flight: _Flight) -> None:
         key = flight.call.key
         if self._flights.get(key) is flight:
             del self._flights[key]
 
 
-def _had_worse_prospects(first: Context, ours: Context, failure: Failure, soon: float) -> bool:
-    """Whether what ended the flight ended it for its first passenger alone.
+def _leader_ran_out_of_time(first: Context, ours: Context, failure: Failure, soon: float) -> bool:
+    """Whether what ended the flight ended it for its first waiter alone.
 
     `soon` is when an attempt that begins now would be over.
     """
@@ -135,7 +137,7 @@ def _had_worse_prospects(first: Context, ours: Context, failure: Failure, soon: 
 
 
 def _share(flight: _Flight, call: Call) -> None:
-    """A passenger is told of the whole flight, whenever it boarded."""
+    """A waiter is told of the whole flight, whenever it joined."""
     theirs, ours = flight.call.tally, call.tally
     attempts, retries, hedges = flight.before
     ours.attempts += theirs.attempts - attempts
