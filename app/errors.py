@@ -32,7 +32,7 @@ class Failure(Exception):
 
     `detail` goes to clients: it must not name hosts, URLs, headers or bodies. `cause` goes to the
     log: the name of what happened underneath. `retry_after` is in seconds. `retryable` is for
-    clients, who may come back at any time; `again` is for us, who would ask again at once: the same
+    clients, who may come back at any time; `retry_on` is for us, who would ask again at once: any
     mirror or only another one.
     """
 
@@ -40,7 +40,7 @@ class Failure(Exception):
     status: ClassVar[int]
     title: ClassVar[str]
     retryable: bool = True
-    again: Literal["anywhere", "elsewhere", "never"] = "never"
+    retry_on: Literal["any_mirror", "other_mirror", "never"] = "never"
 
     def __init__(
         self, detail: str, *, cause: str | None = None, retry_after: float | None = None
@@ -57,7 +57,7 @@ class Timeout(Failure):
     reason = "timeout"
     status = 504
     title = "The upstream did not answer in time"
-    again = "anywhere"
+    retry_on = "any_mirror"
 
     def __init__(self, detail: str, *, cause: str | None = None, had: float = inf) -> None:
         super().__init__(detail, cause=cause)
@@ -68,7 +68,7 @@ class Unreachable(Failure):
     reason = "unreachable"
     status = 502
     title = "The upstream could not be reached"
-    again = "anywhere"
+    retry_on = "any_mirror"
 
 
 class UpstreamStatus(Failure):
@@ -83,7 +83,7 @@ class UpstreamStatus(Failure):
             f"the upstream answered {code}", cause=f"HTTP {code}", retry_after=retry_after
         )
         self.retryable = code >= 500 or code == 408
-        self.again = "anywhere" if self.retryable else "never"
+        self.retry_on = "any_mirror" if self.retryable else "never"
 
 
 class InvalidPayload(Failure):
@@ -91,7 +91,7 @@ class InvalidPayload(Failure):
     status = 502
     title = "The upstream's answer could not be understood"
     retryable = False
-    again = "elsewhere"
+    retry_on = "other_mirror"
 
 
 class NotFound(Failure):
@@ -116,4 +116,4 @@ class Overloaded(Failure):
 class TooManyRequests(Overloaded):
     """Told apart because asking again is no use for a lack of ours, and may be for theirs."""
 
-    again = "anywhere"
+    retry_on = "any_mirror"

@@ -105,7 +105,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
         "coalesce": coalesce(latency, emit),
         "shed": shed(emit),
         "retry": retry(
-            upstream.retries, budget, latency, emit, elsewhere=False, random=lambda: 0.5
+            upstream.retries, budget, latency, emit, other_mirrors=False, random=lambda: 0.5
         ),
         "circuit_breaker": circuit_breaker(
             Breaker(), latency, emit, mirror=0, attempt_timeout=seconds

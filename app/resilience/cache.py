@@ -162,4 +162,4 @@ class Cached:
 
 def _is_about_the_upstream(failure: Failure) -> bool:
     """Whether it could not be asked. What it refuses or denies (4xx) is its answer."""
-    return failure.retryable or failure.again != "never"
+    return failure.retryable or failure.retry_on != "never"

@@ -9,7 +9,7 @@ _ENOUGH = 20
 _REFRESHED = 16
 """Percentiles are taken anew when this part of the window is: sorting costs more than adding."""
 _FORGETS = 1.002
-"""By how much `usual` gives way at each look: it doubles within some 2 800 slower attempts."""
+"""By how much `baseline` gives way at each look: it doubles within some 2 800 slower attempts."""
 
 
 class Latency:
@@ -20,11 +20,11 @@ class Latency:
         self._unseen = 0
         self.p50: float | None = None
         self.p95: float | None = None
-        self.usual = 0.0
+        self.baseline = 0.0
         """The median in good times: what `p50` is measured against when the upstream labours."""
 
     @property
-    def most(self) -> float:
+    def typical_max(self) -> float:
         """What most attempts get by with, 0 while unknown.
 
         The p95 of a steady upstream; with a heavy tail twice the median, because somebody who has
@@ -40,7 +40,7 @@ class Latency:
         self._unseen += 1
         known = len(self._recent)
         if known >= _ENOUGH and self._unseen * _REFRESHED >= known:
-            self._look()
+            self._recompute()
 
     def add_unfinished(self, seconds: float) -> None:
         """Count one that was given up after `seconds`, if that says anything.
@@ -51,9 +51,9 @@ class Latency:
         if self.p50 is not None and seconds >= self.p50:
             self.add(seconds)
 
-    def _look(self) -> None:
+    def _recompute(self) -> None:
         ordered = sorted(self._recent)
         self.p50 = ordered[len(ordered) // 2]
         self.p95 = ordered[len(ordered) * 95 // 100]
-        self.usual = min(self.p50, self.usual * _FORGETS) if self.usual else self.p50
+        self.baseline = min(self.p50, self.baseline * _FORGETS) if self.baseline else self.p50
         self._unseen = 0

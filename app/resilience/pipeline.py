@@ -82,7 +82,7 @@ def pipeline(
             budget,
             latency,
             emit,
-            elsewhere=len(each) > 1,
+            other_mirrors=len(each) > 1,
             random=random.random,
         ),
         around=round_,

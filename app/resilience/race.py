@@ -165,7 +165,7 @@ class _Round:
             elif self._paid:
                 self._paid -= 1
                 self._refund(self._call)
-        elif another and failure.again != "never":
+        elif another and failure.retry_on != "never":
             self._hedge()
 
 

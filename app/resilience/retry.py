@@ -21,15 +21,15 @@ def retry(
     latency: Latency,
     emit: Emit,
     *,
-    elsewhere: bool,
+    other_mirrors: bool,
     random: Callable[[], float],
 ) -> Layer:
     """Ask again up to `retries` times. We only ever GET, so asking again is always allowed.
 
-    `elsewhere` says that the next attempt goes to another mirror, which may know better than one
+    With `other_mirrors`, the next attempt goes to another mirror, which may know better than one
     that sends garbage. `random` gives a number from 0 to 1.
     """
-    worthwhile = ("anywhere", "elsewhere") if elsewhere else ("anywhere",)
+    worthwhile = ("any_mirror", "other_mirror") if other_mirrors else ("any_mirror",)
 
     def layer(fetch: Fetch) -> Fetch:
         time = asyncio.get_running_loop().time
@@ -55,7 +55,7 @@ def retry(
         def backoff(call: Call, failures: Sequence[Failure]) -> float | None:
             """Seconds until the next try; None if there is to be none."""
             failure, tried = failures[-1], len(failures)
-            if tried > retries or failure.again not in worthwhile:
+            if tried > retries or failure.retry_on not in worthwhile:
                 return None
             wait = failure.retry_after
             if wait is None:

@@ -22,9 +22,14 @@ def percentiles(attempts: Sequence[float]) -> tuple[float, float]:
 
 def test_nothing_is_known_before_the_twentieth_attempt() -> None:
     latency = after(*[1.0] * 19)
-    assert (latency.p50, latency.p95, latency.most, latency.usual) == (None, None, 0.0, 0.0)
+    assert (latency.p50, latency.p95, latency.typical_max, latency.baseline) == (
+        None,
+        None,
+        0.0,
+        0.0,
+    )
     latency.add(1.0)
-    assert (latency.p50, latency.p95, latency.most, latency.usual) == (1.0, 1.0, 1.0, 1.0)
+    assert (latency.p50, latency.p95, latency.typical_max, latency.baseline) == (1.0, 1.0, 1.0, 1.0)
 
 
 @given(
@@ -63,7 +68,7 @@ def test_percentiles_are_taken_anew_each_time_a_sixteenth_of_the_window_is() -> 
 def test_most_get_by_with_the_p95_or_twice_the_median(
     median: float, slowest: float, most: float
 ) -> None:
-    assert after(*[median] * 19, slowest).most == most
+    assert after(*[median] * 19, slowest).typical_max == most
 
 
 def test_an_unfinished_attempt_says_nothing_while_nothing_is_known() -> None:
@@ -108,7 +113,7 @@ def test_the_usual_gives_way_slowly_and_comes_back_at_once() -> None:
         for _ in range(attempts):
             latency.add(seconds)
         assert latency.p50 == seconds
-        return latency.usual
+        return latency.baseline
 
     assert 1.0 < usual_after(128, 2.0) < 1.03
     assert 1.8 < usual_after(2500, 2.0) < 2.0
@@ -122,10 +127,10 @@ def test_the_usual_is_never_above_the_median_nor_grows_faster_than_it_may(
 ) -> None:
     latency = Latency()
     for seconds in attempts:
-        before = latency.usual
+        before = latency.baseline
         latency.add(seconds)
         if latency.p50 is None:
-            assert latency.usual == 0.0
+            assert latency.baseline == 0.0
         else:
-            assert latency.usual <= latency.p50
-            assert latency.usual <= before * 1.002 or not before
+            assert latency.baseline <= latency.p50
+            assert latency.baseline <= before * 1.002 or not before

@@ -42,7 +42,7 @@ def retried(
     retries: int = 2,
     budget: RetryBudget | None = None,
     p50: float | None = None,
-    elsewhere: bool = False,
+    other_mirrors: bool = False,
     random: Callable[[], float] = lambda: 1.0,
 ) -> Fetch:
     """With a random number that is always the greatest, so that every wait is the longest."""
@@ -54,7 +54,7 @@ def retried(
         budget or RetryBudget(0.2),
         latency,
         ([] if told is None else told).append,
-        elsewhere=elsewhere,
+        other_mirrors=other_mirrors,
         random=random,
     )(fetch)
 
@@ -107,20 +107,20 @@ GARBAGE = InvalidPayload("garbage")
 
 
 @pytest.mark.parametrize(
-    ("failure", "elsewhere", "attempts"),
+    ("failure", "other_mirror", "attempts"),
     [
-        *((failure, elsewhere, 2) for failure in ANYWHERE for elsewhere in (False, True)),
-        *((failure, elsewhere, 1) for failure in NEVER for elsewhere in (False, True)),
+        *((failure, other_mirrors, 2) for failure in ANYWHERE for other_mirrors in (False, True)),
+        *((failure, other_mirrors, 1) for failure in NEVER for other_mirrors in (False, True)),
         (GARBAGE, True, 2),
         (GARBAGE, False, 1),
     ],
     ids=repr,
 )
 async def test_only_what_may_go_better_next_time_is_asked_again(
-    told: list[Event], failure: Failure, elsewhere: bool, attempts: int
+    told: list[Event], failure: Failure, other_mirrors: bool, attempts: int
 ) -> None:
     upstream, call = Script(failure, None), a_call()
-    end = await ending(retried(upstream, told, elsewhere=elsewhere)(call))
+    end = await ending(retried(upstream, told, other_mirrors=other_mirrors)(call))
     assert len(upstream.began) == attempts
     assert isinstance(end, Answer) if attempts == 2 else end is failure
     assert call.tally.retries == len(told) == attempts - 1
@@ -301,7 +301,7 @@ def test_whatever_happens_attempts_and_time_stay_within_their_bounds(
             told,
             retries=retries,
             budget=budget,
-            elsewhere=True,
+            other_mirrors=True,
             random=random.random,
         )
 

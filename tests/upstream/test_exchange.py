@@ -86,7 +86,7 @@ async def test_only_a_user_can_be_absent(question: Question, kind: type[Failure]
 async def test_too_many_requests_is_no_lack_of_ours_so_it_may_be_asked_again() -> None:
     failure = await failed(httpx.Response(429))
     assert isinstance(failure, Overloaded)
-    assert (failure.again, Overloaded("").again) == ("anywhere", "never")
+    assert (failure.retry_on, Overloaded("").retry_on) == ("any_mirror", "never")
 
 
 @pytest.mark.parametrize("code", [429, 503])

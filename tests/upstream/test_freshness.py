@@ -281,7 +281,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("other_mirror")
 @pytest.mark.parametrize(
     "text",
     [
