@@ -52,16 +52,16 @@ class Failure(Exception):
 
 
 class Timeout(Failure):
-    """`had` is the time that the attempt was given, in seconds, if a deadline may have cut it."""
+    """`allotted`: seconds that the attempt was given, where a deadline may have cut them short."""
 
     reason = "timeout"
     status = 504
     title = "The upstream did not answer in time"
     retry_on = "any_mirror"
 
-    def __init__(self, detail: str, *, cause: str | None = None, had: float = inf) -> None:
+    def __init__(self, detail: str, *, cause: str | None = None, allotted: float = inf) -> None:
         super().__init__(detail, cause=cause)
-        self.had = had
+        self.allotted = allotted
 
 
 class Unreachable(Failure):

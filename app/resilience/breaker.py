@@ -161,8 +161,8 @@ def _blame(failure: Failure, fair: float) -> bool | None:
     slower than an attempt that had less than a `fair` time, in seconds.
     """
     match failure:
-        case Timeout(had=had):
-            return True if had >= fair else None
+        case Timeout(allotted=allotted):
+            return True if allotted >= fair else None
         case Unreachable() | InvalidPayload():
             return True
         case UpstreamStatus():

@@ -77,5 +77,7 @@ def _most_telling(failures: Sequence[Failure]) -> Failure:
     """The last one; but of time-outs the longest, which was not cut short by the deadline."""
     last = failures[-1]
     if isinstance(last, Timeout):
-        return max((one for one in failures if isinstance(one, Timeout)), key=lambda one: one.had)
+        return max(
+            (one for one in failures if isinstance(one, Timeout)), key=lambda one: one.allotted
+        )
     return last

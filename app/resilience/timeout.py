@@ -15,18 +15,18 @@ def timeout(seconds: float) -> Layer:
     def layer(fetch: Fetch) -> Fetch:
         async def timed(call: Call) -> Answer:
             now = asyncio.get_running_loop().time()
-            had = min(seconds, call.context.deadline - now)
-            if had > 0:
+            allotted = min(seconds, call.context.deadline - now)
+            if allotted > 0:
                 try:
-                    async with asyncio.timeout_at(now + had) as scope:
+                    async with asyncio.timeout_at(now + allotted) as scope:
                         return await fetch(call)
                 except TimeoutError:
                     if not scope.expired():
                         raise  # not ours, so a bug
             raise Timeout(
-                f"no answer within {round(max(had, 0), 3):g} s",
+                f"no answer within {round(max(allotted, 0), 3):g} s",
                 cause="attempt timeout",
-                had=had,
+                allotted=allotted,
             )
 
         return timed

@@ -264,8 +264,8 @@ async def test_who_meets_the_probe_may_come_back_in_a_second() -> None:
     ("failure", "state"),
     [
         (Timeout("late"), "open"),
-        (Timeout("late", had=0.8), "open"),
-        (Timeout("late", had=0.7), "half_open"),
+        (Timeout("late", allotted=0.8), "open"),
+        (Timeout("late", allotted=0.7), "half_open"),
         (Unreachable("broken"), "open"),
         (InvalidPayload("garbage"), "open"),
         (UpstreamStatus(500), "open"),
@@ -293,14 +293,16 @@ async def test_a_probe_that_ends_so_leaves_the_circuit(
     assert (breaker.try_acquire(now()) is None) is (state == "open")
 
 
-@pytest.mark.parametrize(("had", "state"), [(0.1, "open"), (0.08, "half_open")])
-async def test_what_most_attempts_need_is_a_fair_time(had: float, state: State) -> None:
+@pytest.mark.parametrize(("allotted", "state"), [(0.1, "open"), (0.08, "half_open")])
+async def test_what_most_attempts_need_is_a_fair_time(allotted: float, state: State) -> None:
     breaker, latency = an_open_breaker(), Latency()
     for _ in range(20):
         latency.add(0.1)
     await asyncio.sleep(1)
     await ending(
-        protected(FakeUpstream(0, Timeout("late", had=had)), breaker, latency=latency)(a_call())
+        protected(FakeUpstream(0, Timeout("late", allotted=allotted)), breaker, latency=latency)(
+            a_call()
+        )
     )
     assert breaker.state(now()) == state
 
@@ -310,7 +312,7 @@ async def test_the_attempt_timeout_is_a_fair_time_however_slow_the_mirror_is() -
     for _ in range(20):
         latency.add(5.0)
     await asyncio.sleep(1)
-    upstream = FakeUpstream(0, Timeout("late", had=0.8))
+    upstream = FakeUpstream(0, Timeout("late", allotted=0.8))
     await ending(protected(upstream, breaker, latency=latency)(a_call()))
     assert breaker.state(now()) == "open"
 

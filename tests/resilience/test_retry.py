@@ -224,7 +224,7 @@ async def test_every_call_earns_its_share_whatever_becomes_of_it() -> None:
     assert budget.balance == 1.0
 
 
-LONG, SHORT = Timeout("no answer within 0.8 s", had=0.8), Timeout("within 0.3 s", had=0.3)
+LONG, SHORT = Timeout("no answer within 0.8 s", allotted=0.8), Timeout("within 0.3 s", allotted=0.3)
 
 
 @pytest.mark.parametrize(

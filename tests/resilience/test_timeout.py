@@ -39,12 +39,14 @@ async def test_the_deadline_ends_an_attempt_before_its_time() -> None:
     assert now() == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize(("deadline", "had"), [(10.0, 0.8), (1.3, 0.8), (0.7, 0.2), (0.5, 0.0)])
-async def test_a_timeout_tells_how_much_time_the_attempt_had(deadline: float, had: float) -> None:
+@pytest.mark.parametrize(
+    ("deadline", "allotted"), [(10.0, 0.8), (1.3, 0.8), (0.7, 0.2), (0.5, 0.0)]
+)
+async def test_a_timeout_says_how_much_time_was_allotted(deadline: float, allotted: float) -> None:
     await asyncio.sleep(0.5)
     failure = await ending(timeout(0.8)(FakeUpstream(60))(a_call(a_context(deadline))))
     assert isinstance(failure, Timeout)
-    assert failure.had == pytest.approx(had)
+    assert failure.allotted == pytest.approx(allotted)
 
 
 @pytest.mark.parametrize("late", [2.0, 2.001, 5.0])
