@@ -32,14 +32,14 @@ Decode = Callable[[bytes], Data]
 class Question:
     """What is asked of an upstream, before it is known on whose behalf.
 
-    `target` is path and query, already encoded. With `may_be_absent`, a 404 means that the
+    `target` is path and query, already encoded. With `not_found_on_404`, a 404 means that the
     resource does not exist; without, it is a status like any other.
     """
 
     upstream: str
     target: str
     decode: Decode
-    may_be_absent: bool = False
+    not_found_on_404: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,4 +41,4 @@ _decode = one(User)
 
 
 def user(user_id: int) -> Question:
-    return Question("users", f"/users/{user_id}", _decode, may_be_absent=True)
+    return Question("users", f"/users/{user_id}", _decode, not_found_on_404=True)

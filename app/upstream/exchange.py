@@ -47,7 +47,9 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
                 known = _confirmed(call, response.status_code)
                 if known is None:
                     if response.status_code != 200:
-                        raise _refusal(response.status_code, headers, call.question.may_be_absent)
+                        raise _refusal(
+                            response.status_code, headers, call.question.not_found_on_404
+                        )
                     body = await _read(response, headers, settings.max_body)
             finally:
                 await _stream(response).aclose()
@@ -140,9 +142,9 @@ def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def _refusal(
-    code: int, headers: Mapping[str, str], may_be_absent: bool
+    code: int, headers: Mapping[str, str], not_found_on_404: bool
 ) -> NotFound | TooManyRequests | UpstreamStatus:
-    if code == 404 and may_be_absent:
+    if code == 404 and not_found_on_404:
         return NotFound("there is no such resource", cause="HTTP 404")
     after = _retry_after(headers)
     if code == 429:

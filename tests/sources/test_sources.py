@@ -31,7 +31,7 @@ PROFILE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("question", "upstream", "target", "may_be_absent"),
+    ("question", "upstream", "target", "not_found_on_404"),
     [
         (user(7), "users", "/users/7", True),
         (posts_by(7), "posts", "/posts?userId=7", False),
@@ -39,10 +39,10 @@ PROFILE: dict[str, Any] = {
     ],
 )
 def test_a_question_knows_where_to_ask(
-    question: Question, upstream: str, target: str, may_be_absent: bool
+    question: Question, upstream: str, target: str, not_found_on_404: bool
 ) -> None:
     assert (question.upstream, question.target) == (upstream, target)
-    assert question.may_be_absent is may_be_absent
+    assert question.not_found_on_404 is not_found_on_404
 
 
 @pytest.mark.parametrize(
