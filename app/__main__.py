@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from app.api.protocol import PATIENCE, Protocol
 from app.main import create_app
-from app.settings import Settings, WrongSetting, load, unknown
+from app.settings import ConfigError, Settings, load, unknown
 from app.telemetry import logs
 
 
@@ -76,7 +76,7 @@ def listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # the rest repeats the values
-        raise WrongSetting(f"HOST, PORT: cannot be listened on: {reason}") from None
+        raise ConfigError(f"HOST, PORT: cannot be listened on: {reason}") from None
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
@@ -108,7 +108,7 @@ def main() -> None:
     try:
         settings = load()
         listener = listen(settings)
-    except WrongSetting as wrong:
+    except ConfigError as wrong:
         sys.exit(str(wrong))
     serve(settings, listener)
 

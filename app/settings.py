@@ -210,7 +210,7 @@ class Settings(BaseSettings):
         return self
 
 
-class WrongSetting(Exception):
+class ConfigError(Exception):
     """One line that names the variable; never its value, which may be a secret."""
 
 
@@ -219,13 +219,13 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise WrongSetting("; ".join(map(_line, error.errors(include_input=False)))) from None
+        raise ConfigError("; ".join(map(_line, error.errors(include_input=False)))) from None
     except UnicodeDecodeError:
-        raise WrongSetting(".env: is not UTF-8") from None
+        raise ConfigError(".env: is not UTF-8") from None
     except SettingsError as error:
         named = re.search(r'field "(\w+)"', str(error))
         name = named[1].upper() if named else "settings"
-        raise WrongSetting(f"{name}: cannot be read") from None
+        raise ConfigError(f"{name}: cannot be read") from None
 
 
 def unknown() -> list[str]:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.settings import Settings, UpstreamSettings, WrongSetting, load, unknown
+from app.settings import ConfigError, Settings, UpstreamSettings, load, unknown
 
 SECRET = "do not repeat me"  # wrong for every variable, for its spaces
 
@@ -113,7 +113,7 @@ def test_a_wrong_value_is_told_in_one_line_by_its_name(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         load()
     line = str(caught.value)
     assert line.startswith(f"{name}: ")
@@ -127,7 +127,7 @@ def test_a_wrong_value_is_never_repeated(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
-    with pytest.raises(WrongSetting, match=f"^{name}: ") as caught:
+    with pytest.raises(ConfigError, match=f"^{name}: ") as caught:
         load()
     assert SECRET not in str(caught.value)
 
@@ -137,7 +137,7 @@ def test_what_may_be_a_word_or_a_number_is_told_as_one_choice(
     environment: pytest.MonkeyPatch, value: str
 ) -> None:
     environment.setenv("UPSTREAMS__TODOS__HEDGE", value)
-    with pytest.raises(WrongSetting) as caught:
+    with pytest.raises(ConfigError) as caught:
         load()
     line = str(caught.value)
     assert line.count("HEDGE") == 1
@@ -148,7 +148,7 @@ def test_what_may_be_a_word_or_a_number_is_told_as_one_choice(
 def test_two_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("PORT", "many")
     environment.setenv("UPSTREAMS__POSTS__TTL", "long")
-    with pytest.raises(WrongSetting, match=r"PORT: .*; UPSTREAMS__POSTS__TTL: "):
+    with pytest.raises(ConfigError, match=r"PORT: .*; UPSTREAMS__POSTS__TTL: "):
         load()
 
 
@@ -165,7 +165,7 @@ def test_demo_data_never_stands_beside_real_data(
 ) -> None:
     for name in configured:
         environment.setenv(f"UPSTREAMS__{name}__URLS", "http://a.test")
-    with pytest.raises(WrongSetting, match=f"^{lacking}: must be set, or UPSTREAM_URL"):
+    with pytest.raises(ConfigError, match=f"^{lacking}: must be set, or UPSTREAM_URL"):
         load()
     environment.setenv("UPSTREAM_URL", "http://fallback.test")
     assert not load().demo
@@ -173,7 +173,7 @@ def test_demo_data_never_stands_beside_real_data(
 
 def test_the_longest_time_is_not_below_the_usual_one(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("REQUEST_TIMEOUT_MAX", "1")
-    with pytest.raises(WrongSetting, match="REQUEST_TIMEOUT: must not be above"):
+    with pytest.raises(ConfigError, match="REQUEST_TIMEOUT: must not be above"):
         load()
 
 
@@ -207,7 +207,7 @@ def test_an_unreadable_env_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     file = tmp_path / ".env"
     file.write_bytes(b"\xff\xfe PORT=1")
     monkeypatch.setitem(Settings.model_config, "env_file", file)
-    with pytest.raises(WrongSetting, match=r"^\.env: is not UTF-8$"):
+    with pytest.raises(ConfigError, match=r"^\.env: is not UTF-8$"):
         load()
 
 
