@@ -17,6 +17,7 @@ from statistics import median
 from time import process_time
 
 import uvloop
+from app.resilience.measure import measure
 
 from app.resilience.breaker import Breaker, circuit_breaker
 from app.resilience.budget import RetryBudget
@@ -25,7 +26,6 @@ from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Ke
 from app.resilience.coalesce import coalesce
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
-from app.resilience.observe import observe
 from app.resilience.pipeline import pipeline
 from app.resilience.retry import retry
 from app.resilience.shed import shed
@@ -111,7 +111,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
             Breaker(), latency, emit, mirror=0, attempt_timeout=seconds
         ),
         "limit": limit(bulkhead, emit),
-        "observe": observe(latency, emit, mirror=0),
+        "measure": measure(latency, emit, mirror=0),
         "timeout": timeout(seconds),
     }
     return (

@@ -13,7 +13,7 @@ from app.resilience.coalesce import coalesce
 from app.resilience.events import Emit
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
-from app.resilience.observe import observe
+from app.resilience.measure import measure
 from app.resilience.race import race, round_robin
 from app.resilience.retry import retry
 from app.resilience.shed import shed
@@ -59,7 +59,7 @@ def pipeline(
             # Below retry: nobody backs off with a permit. Above what is timed: queueing is ours.
             limit(bulkhead, emit),
             # Above timeout, so that time-outs are counted and told.
-            observe(latency, emit, mirror=mirror),
+            measure(latency, emit, mirror=mirror),
             # Around one exchange alone.
             timeout(settings.attempt_timeout),
             around=send,

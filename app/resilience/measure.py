@@ -9,7 +9,7 @@ from app.resilience.events import AttemptCancelled, AttemptEnded, Emit
 from app.resilience.latency import Latency
 
 
-def observe(latency: Latency, emit: Emit, *, mirror: int) -> Layer:
+def measure(latency: Latency, emit: Emit, *, mirror: int) -> Layer:
     """Count the attempt on its call, and emit how it ended: well, badly or cancelled.
 
     What the mirror answered, if only with a 404, tells how long it takes. What broke does not: a
@@ -17,7 +17,7 @@ def observe(latency: Latency, emit: Emit, *, mirror: int) -> Layer:
     """
 
     def layer(fetch: Fetch) -> Fetch:
-        async def observed(call: Call) -> Answer:
+        async def measured(call: Call) -> Answer:
             call.tally.attempts += 1
             began = perf_counter()
             try:
@@ -41,6 +41,6 @@ def observe(latency: Latency, emit: Emit, *, mirror: int) -> Layer:
             emit(AttemptEnded(call, mirror, seconds, None))
             return answer
 
-        return observed
+        return measured
 
     return layer

@@ -1,6 +1,7 @@
 import asyncio
 
 import pytest
+from app.resilience.measure import measure
 
 from app.errors import (
     Failure,
@@ -14,7 +15,6 @@ from app.errors import (
 from app.resilience.call import Call, Fetch
 from app.resilience.events import AttemptCancelled, AttemptEnded, Event
 from app.resilience.latency import Latency
-from app.resilience.observe import observe
 from tests.fakes import FakeUpstream, a_call, ending
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,7 @@ def told() -> list[Event]:
 
 
 def observed(told: list[Event], fetch: Fetch, latency: Latency | None = None) -> Fetch:
-    return observe(latency or Latency(), told.append, mirror=MIRROR)(fetch)
+    return measure(latency or Latency(), told.append, mirror=MIRROR)(fetch)
 
 
 async def given_up(fetch: Fetch, call: Call) -> bool:
