@@ -72,7 +72,7 @@ class Tally:
     hedges: int = 0
     mirror: int = -1
     """The last one asked, by its place among the upstream's URLs."""
-    told_ms: int = 2**53
+    last_sent_timeout_ms: int = 2**53
     """What the last attempt was told that it has left: the next one is told less."""
     coalesced: bool = False
     cache: Literal["miss", "request", "stale", "hit"] = "miss"

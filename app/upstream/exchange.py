@@ -105,7 +105,7 @@ class _Mirror:
         left = context.deadline - asyncio.get_running_loop().time()
         # Every attempt has less time than the one before, in whole milliseconds too.
         tally = call.tally
-        tally.told_ms = max(min(int(left * 1000), tally.told_ms - 1), 1)
+        tally.last_sent_timeout_ms = max(min(int(left * 1000), tally.last_sent_timeout_ms - 1), 1)
         ours = self._ours
         if context.headers:  # what the client says counts for more than what we would say
             theirs = dict(context.headers)
@@ -119,7 +119,7 @@ class _Mirror:
                 *context.headers,
                 *context.trace,
                 (b"X-Request-ID", context.request_id.encode()),
-                (b"X-Request-Timeout-Ms", b"%d" % tally.told_ms),
+                (b"X-Request-Timeout-Ms", b"%d" % tally.last_sent_timeout_ms),
                 *(call.known.keeping.validators if call.known else ()),
             ],
             stream=_NOTHING,
