@@ -73,7 +73,7 @@ def _transport(settings: Settings) -> Transport:
 
 def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
     store = Store()
-    tell = logs.tell(log)
+    tell = logs.event_logger(log)
 
     def emit(event: Event) -> None:
         tell(event)

@@ -17,7 +17,6 @@ from statistics import median
 from time import process_time
 
 import uvloop
-from app.resilience.measure import measure
 
 from app.resilience.breaker import Breaker, circuit_breaker
 from app.resilience.budget import RetryBudget
@@ -26,6 +25,7 @@ from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Ke
 from app.resilience.coalesce import coalesce
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
+from app.resilience.measure import measure
 from app.resilience.pipeline import pipeline
 from app.resilience.retry import retry
 from app.resilience.shed import shed
@@ -85,7 +85,7 @@ async def _samples(repeats: int) -> dict[str, list[float]]:
 def _stacks(settings: Settings) -> dict[str, Ask]:
     """What is measured, by name: straight to the bottom, all layers, and each layer by itself."""
     upstream = UpstreamSettings()
-    emit = logs.tell(logs.logger(settings))
+    emit = logs.event_logger(logs.logger(settings))
 
     def whole(keeping: Keeping) -> Ask:
         piped = pipeline(

@@ -55,7 +55,7 @@ def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
         return json.dumps(event, default=str)
 
 
-def tell(log: Log) -> Emit:
+def event_logger(log: Log) -> Emit:
     """Log what an operator has to know to see whose fault it is, and what was tried.
 
     What comes with healthy traffic too (hits, passengers) has no line, nor has what its request's

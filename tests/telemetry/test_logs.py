@@ -30,7 +30,7 @@ from app.resilience.events import (
     Shed,
 )
 from app.settings import Settings
-from app.telemetry.logs import ToStructlog, logger, tell
+from app.telemetry.logs import ToStructlog, event_logger, logger
 from tests.fakes import a_call
 
 Captured = pytest.CaptureFixture[str]
@@ -58,7 +58,8 @@ def a_third_attempt() -> Call:
 def test_a_failed_attempt_is_one_line_that_says_whose_fault_it_is(
     capsys: Captured, failure: Failure, reason: str, cause: str
 ) -> None:
-    tell(logger(Settings(log_format="json")))(AttemptEnded(a_third_attempt(), 1, 0.8004, failure))
+    emit = event_logger(logger(Settings(log_format="json")))
+    emit(AttemptEnded(a_third_attempt(), 1, 0.8004, failure))
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
@@ -113,7 +114,7 @@ _SECOND = {"upstream": "posts", "mirror": 1}
 def test_what_was_tried_and_what_it_came_to_is_one_line(
     capsys: Captured, event: Event, told: dict[str, object]
 ) -> None:
-    tell(logger(Settings(log_format="json")))(event)
+    event_logger(logger(Settings(log_format="json")))(event)
     (line,) = lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == told
@@ -136,7 +137,7 @@ def test_what_was_tried_and_what_it_came_to_is_one_line(
 def test_what_comes_with_healthy_traffic_is_not_worth_a_line(
     capsys: Captured, event: Event
 ) -> None:
-    tell(logger(Settings(log_format="json", log_level="debug")))(event)
+    event_logger(logger(Settings(log_format="json", log_level="debug")))(event)
     assert lines(capsys) == []
 
 
