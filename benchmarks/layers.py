@@ -21,7 +21,16 @@ import uvloop
 from app.resilience.breaker import Breaker, circuit_breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.cache import Cached, Store
-from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Keeping, Question
+from app.resilience.call import (
+    UNCACHEABLE,
+    Answer,
+    CachePolicy,
+    Call,
+    Context,
+    Data,
+    Fetch,
+    Question,
+)
 from app.resilience.coalesce import coalesce
 from app.resilience.latency import Latency
 from app.resilience.limit import Bulkhead, limit
@@ -47,7 +56,7 @@ REPEATS = 30
 WARM_UP = 3
 BODY = b"x" * 2000
 
-WHOLE = {"all layers": NOT_KEPT, "all layers, kept": Keeping(inf, inf, inf)}
+WHOLE = {"all layers": UNCACHEABLE, "all layers, kept": CachePolicy(inf, inf, inf)}
 """The pipeline, above a bottom whose answers are stored or not. None is looked up again."""
 
 _targets = count()
@@ -87,9 +96,9 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
     upstream = UpstreamSettings()
     emit = logs.event_logger(logs.logger(settings))
 
-    def whole(keeping: Keeping) -> Ask:
+    def whole(cache_policy: CachePolicy) -> Ask:
         piped = pipeline(
-            [_bottom(keeping)],
+            [_bottom(cache_policy)],
             upstream,
             store=_full_store(),
             patience=settings.request_timeout,
@@ -97,7 +106,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
         )
         return Ask(piped.fetch, piped.fetch.look)
 
-    bottom, latency, budget = _bottom(NOT_KEPT), Latency(), RetryBudget(upstream.retry_budget)
+    bottom, latency, budget = _bottom(UNCACHEABLE), Latency(), RetryBudget(upstream.retry_budget)
     cached = Cached(bottom, Store(), budget, emit, settings.request_timeout)
     bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout)
     seconds = upstream.attempt_timeout
@@ -116,14 +125,14 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
     }
     return (
         {"": Ask(bottom)}
-        | {name: whole(keeping) for name, keeping in WHOLE.items()}
+        | {name: whole(cache_policy) for name, cache_policy in WHOLE.items()}
         | {"cache": Ask(cached, cached.look)}
         | {name: Ask(layer(bottom)) for name, layer in layers.items()}
     )
 
 
-def _bottom(keeping: Keeping) -> Fetch:
-    answer = Answer(Data(BODY), 1_700_000_000.0, keeping)
+def _bottom(cache_policy: CachePolicy) -> Fetch:
+    answer = Answer(Data(BODY), 1_700_000_000.0, cache_policy)
 
     async def send(call: Call) -> Answer:
         await asyncio.sleep(0)

@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from app.resilience.call import NOT_KEPT, Answer, Call, Context, Data, Fetch, Keeping, Question
+from app.resilience.call import (
+    UNCACHEABLE,
+    Answer,
+    CachePolicy,
+    Call,
+    Context,
+    Data,
+    Fetch,
+    Question,
+)
 from tests.clock import VirtualLoop
 
 
@@ -34,17 +43,21 @@ def a_call(context: Context | None = None, upstream: str = "posts") -> Call:
 
 
 def an_answer(
-    json: bytes = b"[]", *, dropped: int = 0, stale: bool = False, keeping: Keeping = NOT_KEPT
+    json: bytes = b"[]",
+    *,
+    dropped: int = 0,
+    stale: bool = False,
+    cache_policy: CachePolicy = UNCACHEABLE,
 ) -> Answer:
-    return Answer(Data(json, dropped, digest=json), 1_700_000_000.0, keeping, stale)
+    return Answer(Data(json, dropped, digest=json), 1_700_000_000.0, cache_policy, stale)
 
 
 def kept(
     fresh: float, while_revalidate: float = 0.0, if_error: float = 0.0, etag: bytes | None = None
-) -> Keeping:
+) -> CachePolicy:
     """Fresh until an instant of the loop's clock, and usable for so many seconds beyond."""
     validators = () if etag is None else ((b"If-None-Match", etag),)
-    return Keeping(fresh, fresh + while_revalidate, fresh + if_error, validators)
+    return CachePolicy(fresh, fresh + while_revalidate, fresh + if_error, validators)
 
 
 class FakeUpstream:

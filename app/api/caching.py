@@ -38,7 +38,7 @@ def cache_control(outcomes: Outcomes, now: float) -> str:
     """For a complete answer: as fresh as the least fresh of its sections at `now`, loop time."""
     left = min(
         (
-            one.result.keeping.fresh - now
+            one.result.cache_policy.fresh - now
             for one in outcomes.values()
             if isinstance(one.result, Answer)
         ),
@@ -73,10 +73,10 @@ def _handled(outcome: Outcome, now: float) -> str:
     if tally.cache == "hit":
         assert isinstance(result, Answer)
         # Below zero, it was served while somebody asks again.
-        return f"hit; ttl={int((result.keeping.fresh - now) // 1)}"
+        return f"hit; ttl={int((result.cache_policy.fresh - now) // 1)}"
     status = f"fwd={tally.cache}"
     if isinstance(result, Answer) and result.stale:
-        return f"{status}; ttl={int((result.keeping.fresh - now) // 1)}; detail=stale-if-error"
+        return f"{status}; ttl={int((result.cache_policy.fresh - now) // 1)}; detail=stale-if-error"
     if tally.validated:
         status += "; fwd-status=304"
     if tally.stored:
@@ -90,7 +90,7 @@ def _special(outcome: Outcome, now: float) -> Iterator[str]:
     tally, result = outcome.tally, outcome.result
     if tally.cache == "hit":
         assert isinstance(result, Answer)
-        yield "hit" if now < result.keeping.fresh else "stale"
+        yield "hit" if now < result.cache_policy.fresh else "stale"
     elif isinstance(result, Answer) and result.stale:
         yield "stale"
     if tally.coalesced:

@@ -1,7 +1,7 @@
 """The section cache: good answers, kept as long as they may be (RFC 9111, RFC 5861).
 
 In memory, bounded by bytes; the least recently used go first. What may be kept and for how long is
-decided where answers come in (`Keeping`); here they are kept, served and refreshed. An entry
+decided where answers come in (`CachePolicy`); here they are kept, served and refreshed. An entry
 belongs to the forwarded headers that it was asked with, credentials included.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from app.errors import Failure, NotFound
 from app.resilience.budget import RetryBudget
-from app.resilience.call import NOT_KEPT, Answer, Call, Fetch, Key
+from app.resilience.call import UNCACHEABLE, Answer, Call, Fetch, Key
 from app.resilience.ending import end
 from app.resilience.events import BudgetSpent, Emit, RefreshEnded, ServedFromCache, ServedStale
 
@@ -62,7 +62,7 @@ def _size(key: Key, answer: Answer) -> int:
         + len(answer.data.json)
         + len(target)
         + sum(len(name) + len(value) for name, value in headers)
-        + sum(len(name) + len(value) for name, value in answer.keeping.told.items())
+        + sum(len(name) + len(value) for name, value in answer.cache_policy.told.items())
     )
 
 
@@ -92,9 +92,9 @@ class Cached:
         if answer is None:
             return None
         now = self._time()
-        if now >= answer.keeping.while_revalidate:
+        if now >= answer.cache_policy.while_revalidate:
             return None
-        stale = now >= answer.keeping.fresh
+        stale = now >= answer.cache_policy.fresh
         if stale:
             self._refresh(call, answer)
         call.tally.cache = "hit"
@@ -111,7 +111,7 @@ class Cached:
         try:
             return await self._ask(replace(call, known=known))
         except Failure as failure:
-            if self._time() < known.keeping.if_error and _is_about_the_upstream(failure):
+            if self._time() < known.cache_policy.if_error and _is_about_the_upstream(failure):
                 self._emit(ServedStale(call, failure))
                 return replace(known, stale=True)
             raise
@@ -126,7 +126,7 @@ class Cached:
         except NotFound:
             self._store.forget(call.key)
             raise
-        if answer.keeping is NOT_KEPT:
+        if answer.cache_policy is UNCACHEABLE:
             self._store.forget(call.key)  # an older one is worse still
         else:
             call.tally.stored = self._store.put(call.key, answer)

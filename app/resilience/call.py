@@ -88,7 +88,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
+class CachePolicy:
     """How long an answer may be used, in instants of the event loop's clock.
 
     Fresh until `fresh`; until `while_revalidate` if somebody asks again meanwhile, until
@@ -103,7 +103,7 @@ class Keeping:
     told: Mapping[str, str] = field(default_factory=dict)
 
 
-NOT_KEPT = Keeping(-inf, -inf, -inf)
+UNCACHEABLE = CachePolicy(-inf, -inf, -inf)
 """For those who asked, and for nobody after them."""
 
 
@@ -116,7 +116,7 @@ class Answer:
 
     data: Data
     as_of: float
-    keeping: Keeping = NOT_KEPT
+    cache_policy: CachePolicy = UNCACHEABLE
     stale: bool = False
 
 

@@ -22,7 +22,7 @@ from app.resilience.call import Answer, Call, Fetch
 from app.settings import UpstreamSettings
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
-from app.upstream.freshness import READ, age, instant, keeping
+from app.upstream.freshness import READ, age, cache_policy, instant
 
 _NOTHING = httpx.ByteStream(b"")
 _JSON = ("application/json", "text/json")
@@ -60,7 +60,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         if known is not None:
             # RFC 9111 §4.3.4: what was stored is good again, under what is said of it now.
             call.tally.validated = True
-            headers = {**known.keeping.told, **headers}
+            headers = {**known.cache_policy.told, **headers}
             data = known.data
         else:
             data = call.question.decode(body)
@@ -68,7 +68,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         return Answer(
             data,
             as_of=came - age(headers),
-            keeping=keeping(headers, settings, asked=asked, came=came, now=loop_time()),
+            cache_policy=cache_policy(headers, settings, asked=asked, came=came, now=loop_time()),
         )
 
     return send
@@ -77,7 +77,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
 def _confirmed(call: Call, status: int) -> Answer | None:
     """What was known and is still good. A 304 that nobody asked for confirms nothing."""
     known = call.known
-    return known if status == 304 and known is not None and known.keeping.validators else None
+    return known if status == 304 and known is not None and known.cache_policy.validators else None
 
 
 class _Mirror:
@@ -120,7 +120,7 @@ class _Mirror:
                 *context.trace,
                 (b"X-Request-ID", context.request_id.encode()),
                 (b"X-Request-Timeout-Ms", b"%d" % tally.last_sent_timeout_ms),
-                *(call.known.keeping.validators if call.known else ()),
+                *(call.known.cache_policy.validators if call.known else ()),
             ],
             stream=_NOTHING,
             extensions={"timeout": waits},

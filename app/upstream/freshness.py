@@ -6,7 +6,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from app.resilience.call import NOT_KEPT, Header, Keeping
+from app.resilience.call import UNCACHEABLE, CachePolicy, Header
 from app.settings import UpstreamSettings
 
 READ = frozenset({"age", "cache-control", "date", "expires", "etag", "last-modified", "vary"})
@@ -20,9 +20,9 @@ _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,250}"')
 _OURS = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "tracestate"})
 
 
-def keeping(
+def cache_policy(
     headers: Mapping[str, str], settings: UpstreamSettings, *, asked: float, came: float, now: float
-) -> Keeping:
+) -> CachePolicy:
     """How long an answer with these headers may be kept.
 
     `asked` and `came` are when the request went out and the answer was there, in Unix seconds;
@@ -30,7 +30,7 @@ def keeping(
     """
     control = _directives(headers.get("cache-control", ""))
     if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
-        return NOT_KEPT
+        return UNCACHEABLE
     lifetime = _lifetime(headers, control, came)
     # It may have been stale for a while when it came: staleness counts from then.
     edge = now + (settings.ttl if lifetime is None else lifetime - _age(headers, asked, came))
@@ -40,9 +40,9 @@ def keeping(
     )
     validators = _validators(headers)
     if max(while_revalidate, if_error) <= now and not validators:
-        return NOT_KEPT  # to no use
+        return UNCACHEABLE  # to no use
     told = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
-    return Keeping(fresh, while_revalidate, if_error, validators, told)
+    return CachePolicy(fresh, while_revalidate, if_error, validators, told)
 
 
 def age(headers: Mapping[str, str]) -> float:

@@ -25,13 +25,13 @@ def found(*answers: Answer) -> dict[str, Outcome]:
 )
 def test_it_is_good_until_a_time_to_live_is_a_second_less(now: float, same: bool) -> None:
     written, response = Written(), Response(b"{}")
-    answers = found(an_answer(keeping=kept(15.5)), an_answer(keeping=kept(70.25)))
+    answers = found(an_answer(cache_policy=kept(15.5)), an_answer(cache_policy=kept(70.25)))
     written.keep(answers, 10.0, response)
     assert (written.again(answers, now) is response) is same
 
 
 def test_equal_answers_are_not_the_same_and_fewer_are_not_either() -> None:
-    written, one, other = Written(), *(an_answer(keeping=kept(60.5)) for _ in range(2))
+    written, one, other = Written(), *(an_answer(cache_policy=kept(60.5)) for _ in range(2))
     written.keep(found(one, one), 10.0, Response(b"{}"))
     assert one == other
     assert written.again(found(one, other), 10.0) is None
@@ -40,7 +40,7 @@ def test_equal_answers_are_not_the_same_and_fewer_are_not_either() -> None:
 
 
 def test_what_is_large_is_written_each_time() -> None:
-    written, answers = Written(), found(an_answer(keeping=kept(60.5)))
+    written, answers = Written(), found(an_answer(cache_policy=kept(60.5)))
     written.keep(answers, 10.0, Response(b" " * 16_385))
     assert written.again(answers, 10.0) is None
 

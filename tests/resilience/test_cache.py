@@ -90,7 +90,7 @@ async def holding(answer: Answer, *ends: Answer | Exception) -> tuple[Setting, S
 
 
 async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
-    answer = an_answer(keeping=kept(2.0, while_revalidate=5.0))
+    answer = an_answer(cache_policy=kept(2.0, while_revalidate=5.0))
     setting, upstream = await holding(answer)
     await asyncio.sleep(1.999)
     call, tasks = asked_by(), asyncio.all_tasks()
@@ -101,7 +101,7 @@ async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
 
 
 async def test_what_is_not_stored_is_asked_for_and_stored() -> None:
-    answer = an_answer(keeping=kept(9.0))
+    answer = an_answer(cache_policy=kept(9.0))
     upstream = Scripted(answer)
     setting, call = Setting(upstream), asked_by()
     assert setting.fetch.look(call) is None
@@ -113,7 +113,10 @@ async def test_what_is_not_stored_is_asked_for_and_stored() -> None:
 
 
 async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> None:
-    old, new = an_answer(b"old", keeping=kept(9, 9, 9)), an_answer(b"new", keeping=kept(9.0))
+    old, new = (
+        an_answer(b"old", cache_policy=kept(9, 9, 9)),
+        an_answer(b"new", cache_policy=kept(9.0)),
+    )
     setting, upstream = await holding(old, BUSY, new)
     call = asked_by(no_cache=True)
     assert setting.fetch.look(call) is None
@@ -125,7 +128,7 @@ async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> N
 
 
 async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
-    old, new = an_answer(b"old", keeping=kept(2.0)), an_answer(b"new", keeping=kept(9.0))
+    old, new = an_answer(b"old", cache_policy=kept(2.0)), an_answer(b"new", cache_policy=kept(9.0))
     setting, upstream = await holding(old, new)
     await asyncio.sleep(2)
     call = asked_by()
@@ -138,7 +141,7 @@ async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
 
 
 async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once() -> None:
-    old, new = an_answer(b"old", keeping=kept(2, 3)), an_answer(b"new", keeping=kept(99))
+    old, new = an_answer(b"old", cache_policy=kept(2, 3)), an_answer(b"new", cache_policy=kept(99))
     setting, upstream = await holding(old, new)
     await asyncio.sleep(2)
     async with leaving_nothing():
@@ -162,8 +165,8 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
 
 
 async def test_a_refresh_is_one_for_each_key() -> None:
-    setting, upstream = await holding(an_answer(keeping=kept(0, 3)))
-    setting.store.put(asked_by(b"another").key, an_answer(keeping=kept(0, 3)))
+    setting, upstream = await holding(an_answer(cache_policy=kept(0, 3)))
+    setting.store.put(asked_by(b"another").key, an_answer(cache_policy=kept(0, 3)))
     for header in (b"", b"another", b"", b"another"):
         assert setting.fetch.look(asked_by(header))
     await asyncio.sleep(0)
@@ -176,7 +179,7 @@ async def test_a_refresh_is_one_for_each_key() -> None:
 
 @pytest.mark.parametrize("failure", [BUSY, Timeout("late"), NotFound("gone")])
 async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> None:
-    old = an_answer(keeping=kept(2, 3))
+    old = an_answer(cache_policy=kept(2, 3))
     setting, upstream = await holding(old, failure)
     await asyncio.sleep(2)
     async with leaving_nothing():
@@ -190,7 +193,7 @@ async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> No
 
 
 async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_too() -> None:
-    setting, _ = await holding(an_answer(keeping=kept(2, 3)), an_answer(b"not kept"))
+    setting, _ = await holding(an_answer(cache_policy=kept(2, 3)), an_answer(b"not kept"))
     await asyncio.sleep(2)
     setting.fetch.look(asked_by())
     await asyncio.sleep(1)
@@ -199,14 +202,14 @@ async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_to
 
 
 async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
-    setting, upstream = await holding(an_answer(keeping=kept(2, 3)))
+    setting, upstream = await holding(an_answer(cache_policy=kept(2, 3)))
     await asyncio.sleep(5)
     assert setting.fetch.look(asked_by()) is None
     assert (setting.told, upstream.calls) == ([], [])
 
 
 async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> None:
-    setting, upstream = await holding(old := an_answer(keeping=kept(0, 3)))
+    setting, upstream = await holding(old := an_answer(cache_policy=kept(0, 3)))
     while setting.budget.try_withdraw():
         pass
     call = asked_by()
@@ -232,7 +235,7 @@ REFUSED = [NotFound("gone"), *(UpstreamStatus(code) for code in (301, 400, 401, 
 
 @pytest.mark.parametrize("failure", NOT_ASKED, ids=repr)
 async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Failure) -> None:
-    old = an_answer(keeping=kept(2, if_error=3))
+    old = an_answer(cache_policy=kept(2, if_error=3))
     setting, _ = await holding(old, failure, failure)
     await asyncio.sleep(4)
     call = asked_by()
@@ -247,7 +250,7 @@ async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Fail
 
 @pytest.mark.parametrize("failure", REFUSED, ids=repr)
 async def test_a_refusal_is_an_answer_and_not_hidden(failure: Failure) -> None:
-    setting, _ = await holding(an_answer(keeping=kept(2, if_error=9)), failure)
+    setting, _ = await holding(an_answer(cache_policy=kept(2, if_error=9)), failure)
     await asyncio.sleep(2)
     assert await ending(setting.fetch(asked_by())) is failure
     assert setting.told == []
@@ -255,7 +258,7 @@ async def test_a_refusal_is_an_answer_and_not_hidden(failure: Failure) -> None:
 
 async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
     bug = ZeroDivisionError()
-    setting, _ = await holding(an_answer(keeping=kept(0, if_error=9)), bug)
+    setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=9)), bug)
     assert await ending(setting.fetch(asked_by())) is bug
 
 
@@ -264,7 +267,7 @@ async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
     [
         NotFound("gone"),
         an_answer(b"must not be kept"),
-        an_answer(b"too large" * 10_000, keeping=kept(99)),
+        an_answer(b"too large" * 10_000, cache_policy=kept(99)),
     ],
     ids=["gone", "not kept", "too large"],
 )
@@ -272,7 +275,7 @@ async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
 async def test_what_an_answer_shows_to_be_over_is_forgotten(
     end: Answer | Exception, no_cache: bool
 ) -> None:
-    setting, _ = await holding(an_answer(keeping=kept(0, if_error=99)), end, BUSY)
+    setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=99)), end, BUSY)
     call = asked_by(no_cache=no_cache)
     assert await ending(setting.fetch(call)) is end
     assert not call.tally.stored
@@ -281,7 +284,7 @@ async def test_what_an_answer_shows_to_be_over_is_forgotten(
 
 
 async def test_what_fails_leaves_what_is_stored() -> None:
-    old = an_answer(keeping=kept(0, if_error=99))
+    old = an_answer(cache_policy=kept(0, if_error=99))
     setting, upstream = await holding(old, UpstreamStatus(403), BUSY)
     for _ in range(2):
         await ending(setting.fetch(asked_by()))
@@ -303,7 +306,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
     async with leaving_nothing():
         await setting.fetch.aclose()
         for header in (b"one", b"another"):
-            setting.store.put(asked_by(header).key, an_answer(keeping=kept(0, 9)))
+            setting.store.put(asked_by(header).key, an_answer(cache_policy=kept(0, 9)))
             setting.fetch.look(asked_by(header))
         await asyncio.sleep(1)
         await setting.fetch.aclose()
@@ -313,7 +316,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
 
 async def test_a_bug_in_a_refresh_goes_to_whoever_handles_what_nobody_awaits() -> None:
     bug = ZeroDivisionError()
-    setting, upstream = await holding(an_answer(keeping=kept(0, 9)), bug)
+    setting, upstream = await holding(an_answer(cache_policy=kept(0, 9)), bug)
     unseen: list[object] = []
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
@@ -454,7 +457,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
     async def upstream(call: Call) -> Answer:
         nonlocal version
         known, said = call.known, step.said
-        validators = {} if known is None else dict(known.keeping.validators)
+        validators = {} if known is None else dict(known.cache_policy.validators)
         asked.append((now(), validators.get(b"If-None-Match")))
         await asyncio.sleep(TAKES)
         version += said.changed
@@ -465,7 +468,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
         if known is not None and validators.get(b"If-None-Match") == tag:
             data = known.data  # 304
         fresh = kept(now() + said.max_age, said.swr, said.sie, tag if said.etag else None)
-        return replace(an_answer() if said.no_store else an_answer(keeping=fresh), data=data)
+        return replace(an_answer() if said.no_store else an_answer(cache_policy=fresh), data=data)
 
     async def main() -> None:
         nonlocal step
@@ -524,7 +527,7 @@ def test_the_store_forgets_who_was_not_asked_for_longest_and_keeps_to_its_bytes(
                 if held is not None:
                     naive.append(held)
             case "put":
-                answer = an_answer(b"x" * length, keeping=kept(9.0))
+                answer = an_answer(b"x" * length, cache_policy=kept(9.0))
                 fits = weight(key, answer) <= limit
                 assert store.put(key, answer) is fits
                 if fits:
@@ -539,14 +542,14 @@ def test_the_store_forgets_who_was_not_asked_for_longest_and_keeps_to_its_bytes(
 
 
 def test_all_that_an_entry_holds_is_weighed() -> None:
-    key, keeping = asked_by().key, kept(9.0)
-    least = weight(key, an_answer(b"", keeping=keeping))
+    key, cache_policy = asked_by().key, kept(9.0)
+    least = weight(key, an_answer(b"", cache_policy=cache_policy))
     assert least >= 1000  # what Python takes for it is not nothing
     upstream, target, headers = key
     heavier = [
-        (key, an_answer(b"x" * 100, keeping=keeping)),
-        ((upstream, target + "x" * 100, headers), an_answer(b"", keeping=keeping)),
-        ((upstream, target, ((b"x" * 50, b"x" * 50),)), an_answer(b"", keeping=keeping)),
-        (key, an_answer(b"", keeping=replace(keeping, told={"x" * 50: "x" * 50}))),
+        (key, an_answer(b"x" * 100, cache_policy=cache_policy)),
+        ((upstream, target + "x" * 100, headers), an_answer(b"", cache_policy=cache_policy)),
+        ((upstream, target, ((b"x" * 50, b"x" * 50),)), an_answer(b"", cache_policy=cache_policy)),
+        (key, an_answer(b"", cache_policy=replace(cache_policy, told={"x" * 50: "x" * 50}))),
     ]
     assert [weight(*entry) for entry in heavier] == [least + 100] * 4

@@ -97,7 +97,7 @@ def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
 
 
 async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
-    mirror = Scripted([an_answer(keeping=kept(9.0))])
+    mirror = Scripted([an_answer(cache_policy=kept(9.0))])
     upstream = a_pipeline(mirror, told=told)
     await upstream.fetch(a_call())
     open_circuit(upstream)
@@ -110,7 +110,7 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
 
 
 async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list[Event]) -> None:
-    mirror = Scripted([an_answer(b"old", keeping=kept(1, 9)), an_answer(b"new")], seconds=1)
+    mirror = Scripted([an_answer(b"old", cache_policy=kept(1, 9)), an_answer(b"new")], seconds=1)
     upstream = a_pipeline(mirror, told=told, attempt_timeout=2)
     await upstream.fetch(a_call())
     async with leaving_nothing():
@@ -125,7 +125,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
 
 
 async def test_a_refresh_gets_no_more_time_than_patience(told: list[Event]) -> None:
-    mirror = Scripted([an_answer(keeping=kept(0, 99)), Unreachable("x")])
+    mirror = Scripted([an_answer(cache_policy=kept(0, 99)), Unreachable("x")])
     upstream = a_pipeline(mirror, told=told, attempt_timeout=60)
     await upstream.fetch(a_call())
     mirror.seconds = 60
@@ -390,7 +390,9 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
                 in_flight -= 1
             if failure is not None:
                 raise failure
-            return an_answer(call.question.target.encode(), keeping=kept(now() + 0.3, 0.3, 1.0))
+            return an_answer(
+                call.question.target.encode(), cache_policy=kept(now() + 0.3, 0.3, 1.0)
+            )
 
         upstream = a_pipeline(
             *[mirror] * mirrors,

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.errors import UpstreamStatus
-from app.resilience.call import NOT_KEPT, Answer, Call, Data, Question
+from app.resilience.call import UNCACHEABLE, Answer, Call, Data, Question
 from app.settings import UpstreamSettings
 from tests.fakes import a_call, a_context, an_answer, ending, now
 from tests.upstream.asking import BODY, JSON, Stream, sent
@@ -72,22 +72,22 @@ async def test_how_long_it_is_good_is_what_is_said_now_over_what_was_said_then(
     then: dict[str, str], now_said: dict[str, str], seconds: float
 ) -> None:
     answer, _ = await confirmed(await stored(etag='"a"', **then), **now_said)
-    assert answer.keeping.fresh - now() == pytest.approx(seconds, abs=1)
-    assert answer.keeping.validators == ((b"If-None-Match", b'"a"'),)
+    assert answer.cache_policy.fresh - now() == pytest.approx(seconds, abs=1)
+    assert answer.cache_policy.validators == ((b"If-None-Match", b'"a"'),)
 
 
 async def test_what_a_304_says_holds_for_the_next_one_too() -> None:
     known = await stored(etag='"a"', cache_control="max-age=60")
     once, _ = await confirmed(known, cache_control="max-age=10", etag='"b"', age="5")
     twice, _ = await confirmed(once)
-    assert twice.keeping.fresh - now() == pytest.approx(10, abs=1)
-    assert twice.keeping.validators == ((b"If-None-Match", b'"b"'),)
+    assert twice.cache_policy.fresh - now() == pytest.approx(10, abs=1)
+    assert twice.cache_policy.validators == ((b"If-None-Match", b'"b"'),)
     assert twice.data is known.data
 
 
 async def test_a_304_may_forbid_to_keep_it_any_longer() -> None:
     answer, _ = await confirmed(await stored(etag='"a"'), cache_control="no-store")
-    assert (answer.data.json, answer.keeping) == (OLD, NOT_KEPT)
+    assert (answer.data.json, answer.cache_policy) == (OLD, UNCACHEABLE)
 
 
 async def test_another_answer_takes_the_place_of_the_one_we_had() -> None:
@@ -96,8 +96,8 @@ async def test_another_answer_takes_the_place_of_the_one_we_had() -> None:
     call = Call(replace(QUESTION, decode=Data), a_context(), known=known)
     answer = await sent(lambda _: response, call)
     assert (answer.data, call.tally.validated) == (Data(b"new"), False)
-    assert answer.keeping.validators == ((b"If-None-Match", b'"b"'),)
-    assert "cache-control" not in answer.keeping.told
+    assert answer.cache_policy.validators == ((b"If-None-Match", b'"b"'),)
+    assert "cache-control" not in answer.cache_policy.told
 
 
 @pytest.mark.parametrize("known", [None, an_answer()], ids=["nothing known", "no validators"])

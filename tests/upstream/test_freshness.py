@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.resilience.call import NOT_KEPT, Keeping
+from app.resilience.call import UNCACHEABLE, CachePolicy
 from app.settings import UpstreamSettings
-from app.upstream.freshness import instant, keeping
+from app.upstream.freshness import cache_policy, instant
 
 DATE = "Sun, 22 Nov 2026 13:00:00 GMT"
 CAME = 1795352400.0  # the same instant
@@ -29,12 +29,12 @@ def kept(
     *,
     delay: float = 0.0,
     came: float = CAME,
-) -> Keeping:
-    return keeping(headers, settings, asked=came - delay, came=came, now=NOW)
+) -> CachePolicy:
+    return cache_policy(headers, settings, asked=came - delay, came=came, now=NOW)
 
 
 def fresh(headers: Mapping[str, str], settings: UpstreamSettings = TTL) -> float:
-    """For how many seconds: an entity tag makes even a stale answer worth keeping."""
+    """For how many seconds: an entity tag makes even a stale answer worth cache_policy."""
     return kept({**headers, **TAG}, settings).fresh - NOW
 
 
@@ -92,7 +92,7 @@ def test_an_age_limit_that_cannot_be_read_is_stale(value: str) -> None:
 )
 def test_what_is_for_this_request_alone_is_not_kept(control: str) -> None:
     """Many clients share this cache, so `private` shuts it out."""
-    assert kept({"cache-control": control, **TAG}, WINDOWS) is NOT_KEPT
+    assert kept({"cache-control": control, **TAG}, WINDOWS) is UNCACHEABLE
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_for_this_request_alone_is_not_kept(control: str) -> None:
 )
 def test_what_is_stale_at_once_and_cannot_be_confirmed_is_not_kept(control: str | None) -> None:
     headers = {} if control is None else {"cache-control": control}
-    assert kept(headers, UpstreamSettings()) is NOT_KEPT
+    assert kept(headers, UpstreamSettings()) is UNCACHEABLE
     assert kept({**headers, **TAG}, UpstreamSettings()).fresh == NOW
 
 
@@ -187,7 +187,7 @@ def test_a_date_of_whole_seconds_does_not_age_an_answer_within_its_second() -> N
 def test_what_depends_on_what_differs_with_every_request_is_not_kept(
     vary: str, kept_at_all: bool
 ) -> None:
-    assert (kept({"cache-control": "max-age=60", "vary": vary}) is not NOT_KEPT) is kept_at_all
+    assert (kept({"cache-control": "max-age=60", "vary": vary}) is not UNCACHEABLE) is kept_at_all
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_whatever_the_headers_what_is_kept_makes_sense(
     headers: Mapping[str, str], settings: UpstreamSettings, delay: float
 ) -> None:
     found = kept(headers, settings, delay=delay)
-    if found is NOT_KEPT:
+    if found is UNCACHEABLE:
         return
     control, vary = (
         {part.strip() for part in headers.get(name, "").split(",")}

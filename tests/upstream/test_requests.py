@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.resilience.call import Answer, Call, Context, Header, Keeping
+from app.resilience.call import Answer, CachePolicy, Call, Context, Header
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client
@@ -88,12 +88,12 @@ async def test_what_is_known_is_asked_for_with_its_validators() -> None:
         (b"If-None-Match", b'W/"a"'),
         (b"If-Modified-Since", b"Sun, 22 Nov 2026 13:00:00 GMT"),
     )
-    (request,) = await sent(known=an_answer(keeping=Keeping(0, 0, 0, validators)))
+    (request,) = await sent(known=an_answer(cache_policy=CachePolicy(0, 0, 0, validators)))
     assert set(validators) <= set(request.headers.raw)
 
 
 async def test_what_is_known_without_validators_is_asked_for_as_if_it_were_not() -> None:
-    (with_known,) = await sent(known=an_answer(keeping=kept(0, if_error=60)), deadline=2.0)
+    (with_known,) = await sent(known=an_answer(cache_policy=kept(0, if_error=60)), deadline=2.0)
     (without,) = await sent(deadline=2.5)  # each has its own half second before it
     assert with_known.headers == without.headers
 
