@@ -38,7 +38,7 @@ def cache_control(outcomes: Outcomes, now: float) -> str:
     """For a complete answer: as fresh as the least fresh of its sections at `now`, loop time."""
     left = min(
         (
-            one.result.cache_policy.fresh - now
+            one.result.cache_policy.fresh_until - now
             for one in outcomes.values()
             if isinstance(one.result, Answer)
         ),
@@ -72,11 +72,10 @@ def _handled(outcome: Outcome, now: float) -> str:
     tally, result = outcome.tally, outcome.result
     if tally.cache == "hit":
         assert isinstance(result, Answer)
-        # Below zero, it was served while somebody asks again.
-        return f"hit; ttl={int((result.cache_policy.fresh - now) // 1)}"
+        return f"hit; ttl={_ttl(result, now)}"
     status = f"fwd={tally.cache}"
     if isinstance(result, Answer) and result.stale:
-        return f"{status}; ttl={int((result.cache_policy.fresh - now) // 1)}; detail=stale-if-error"
+        return f"{status}; ttl={_ttl(result, now)}; detail=stale-if-error"
     if tally.validated:
         status += "; fwd-status=304"
     if tally.stored:
@@ -86,11 +85,16 @@ def _handled(outcome: Outcome, now: float) -> str:
     return status
 
 
+def _ttl(answer: Answer, now: float) -> int:
+    """Seconds; below zero for an answer that was served stale."""
+    return int((answer.cache_policy.fresh_until - now) // 1)
+
+
 def _special(outcome: Outcome, now: float) -> Iterator[str]:
     tally, result = outcome.tally, outcome.result
     if tally.cache == "hit":
         assert isinstance(result, Answer)
-        yield "hit" if now < result.cache_policy.fresh else "stale"
+        yield "hit" if now < result.cache_policy.fresh_until else "stale"
     elif isinstance(result, Answer) and result.stale:
         yield "stale"
     if tally.coalesced:

@@ -38,7 +38,7 @@ class Written:
         if len(response.body) > _LARGEST:
             return
         answers = [one.result for one in found.values() if isinstance(one.result, Answer)]
-        left = [answer.cache_policy.fresh - now for answer in answers]
+        left = [answer.cache_policy.fresh_until - now for answer in answers]
         self._answers = tuple(answers)
         self._until = now + min(one - floor(one) for one in left)
         self._response = response

@@ -94,7 +94,7 @@ class Cached:
         now = self._time()
         if now >= answer.cache_policy.while_revalidate:
             return None
-        stale = now >= answer.cache_policy.fresh
+        stale = now >= answer.cache_policy.fresh_until
         if stale:
             self._refresh(call, answer)
         call.tally.cache = "hit"

@@ -91,12 +91,13 @@ class Tally:
 class CachePolicy:
     """How long an answer may be used, in instants of the event loop's clock.
 
-    Fresh until `fresh`; until `while_revalidate` if somebody asks again meanwhile, until
-    `if_error` if nobody can be asked (RFC 5861). Those two are never before `fresh`. `validators`
-    are the conditions for asking again (RFC 9110 §13.1), `told` the headers all this was read from.
+    After `fresh_until` it may be used until `while_revalidate` if somebody asks again meanwhile,
+    and until `if_error` if nobody can be asked (RFC 5861). Neither is before `fresh_until`.
+    `validators` are the conditions of a revalidation (RFC 9110 §13.1), `stored_headers` the headers
+    that all this was read from.
     """
 
-    fresh: float
+    fresh_until: float
     while_revalidate: float
     if_error: float
     validators: tuple[Header, ...] = ()

@@ -38,8 +38,8 @@ async def test_an_answer_says_since_when_and_until_when() -> None:
     assert (answer.data.json, answer.data.dropped, answer.stale) == (BODY, 0, False)
     # It was good already when it came into the cache that it comes from.
     assert began <= answer.as_of + 10 <= time.time()
-    assert answer.cache_policy.fresh == pytest.approx(now() + 50, abs=1)
-    assert answer.cache_policy.fresh <= now() + 50
+    assert answer.cache_policy.fresh_until == pytest.approx(now() + 50, abs=1)
+    assert answer.cache_policy.fresh_until <= now() + 50
     assert answer.cache_policy.validators == ((b"If-None-Match", b'"a"'),)
 
 
@@ -48,19 +48,19 @@ async def test_the_time_that_an_answer_took_to_come_is_not_fresh_any_more() -> N
         time.sleep(0.05)  # the age of an answer is counted by the clock on the wall
         return httpx.Response(200, headers=JSON | {"Cache-Control": "max-age=60"}, content=BODY)
 
-    assert now() + 59 < (await asked(slow)).cache_policy.fresh <= now() + 59.95
+    assert now() + 59 < (await asked(slow)).cache_policy.fresh_until <= now() + 59.95
 
 
 async def test_several_lines_of_a_header_are_one_list() -> None:
     lines = [("Cache-Control", "public"), ("cache-control", "max-age=60"), *JSON.items()]
     answer = await asked(lambda _: httpx.Response(200, headers=lines, stream=Stream(BODY)))
-    assert answer.cache_policy.fresh == pytest.approx(now() + 60, abs=1)
+    assert answer.cache_policy.fresh_until == pytest.approx(now() + 60, abs=1)
 
 
 async def test_without_a_word_of_the_upstream_our_ttl_counts() -> None:
     response = httpx.Response(200, headers=JSON, stream=Stream(BODY))
     answer = await asked(lambda _: response, settings=UpstreamSettings(ttl=7))
-    assert answer.cache_policy.fresh == now() + 7
+    assert answer.cache_policy.fresh_until == now() + 7
 
 
 @pytest.mark.parametrize(

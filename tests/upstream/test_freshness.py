@@ -35,13 +35,13 @@ def kept(
 
 def fresh(headers: Mapping[str, str], settings: UpstreamSettings = TTL) -> float:
     """For how many seconds: an entity tag makes even a stale answer worth cache_policy."""
-    return kept({**headers, **TAG}, settings).fresh - NOW
+    return kept({**headers, **TAG}, settings).fresh_until - NOW
 
 
 def windows(control: str, settings: UpstreamSettings = WINDOWS) -> tuple[float, float]:
     """For how many seconds beyond freshness: while revalidating, and if nobody can be asked."""
     found = kept({"cache-control": control, **TAG}, settings)
-    return found.while_revalidate - found.fresh, found.if_error - found.fresh
+    return found.while_revalidate - found.fresh_until, found.if_error - found.fresh_until
 
 
 def test_our_own_setting_counts_where_the_upstream_says_nothing() -> None:
@@ -101,7 +101,7 @@ def test_what_is_for_this_request_alone_is_not_kept(control: str) -> None:
 def test_what_is_stale_at_once_and_cannot_be_confirmed_is_not_kept(control: str | None) -> None:
     headers = {} if control is None else {"cache-control": control}
     assert kept(headers, UpstreamSettings()) is UNCACHEABLE
-    assert kept({**headers, **TAG}, UpstreamSettings()).fresh == NOW
+    assert kept({**headers, **TAG}, UpstreamSettings()).fresh_until == NOW
 
 
 @pytest.mark.parametrize(
@@ -165,12 +165,12 @@ def test_what_an_answer_has_lived_through_already_is_gone(
 ) -> None:
     """The larger of what caches on the way and its date say; and the time it took to come."""
     found = kept({"cache-control": "max-age=60", **TAG, **headers}, delay=delay)
-    assert found.fresh == NOW + 60 - gone
+    assert found.fresh_until == NOW + 60 - gone
 
 
 def test_a_date_of_whole_seconds_does_not_age_an_answer_within_its_second() -> None:
     found = kept({"date": DATE, "cache-control": "max-age=60"}, came=CAME + 0.9)
-    assert found.fresh == NOW + 60
+    assert found.fresh_until == NOW + 60
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def test_whatever_the_headers_what_is_kept_makes_sense(
     )
     assert not {"no-store", "private"} & control
     assert not {"*", "traceparent"} & vary
-    assert NOW <= found.fresh <= min(found.while_revalidate, found.if_error)
-    assert all(map(isfinite, (found.fresh, found.while_revalidate, found.if_error)))
+    assert NOW <= found.fresh_until <= min(found.while_revalidate, found.if_error)
+    assert all(map(isfinite, (found.fresh_until, found.while_revalidate, found.if_error)))
     useful = max(found.while_revalidate, found.if_error) > NOW
     assert useful or found.validators
     for condition, value in found.validators:
@@ -343,5 +343,5 @@ def test_whatever_the_headers_what_is_kept_makes_sense(
     assert found.told.items() <= headers.items()
     assert not {"age", "date"} & found.told.keys()
     again = kept(found.told, settings)
-    assert again.fresh >= found.fresh
+    assert again.fresh_until >= found.fresh_until
     assert again.validators == found.validators
