@@ -38,7 +38,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     loop_time = asyncio.get_running_loop().time
 
     async def send(call: Call) -> Answer:
-        asked = time.time()
+        request_time = time.time()
         request = mirror.request(call, waits)
         try:
             response = await client.send(request, stream=True)
@@ -64,11 +64,17 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
             data = known.data
         else:
             data = call.question.decode(body)
-        came = time.time()
+        response_time = time.time()
         return Answer(
             data,
-            as_of=came - age(headers),
-            cache_policy=cache_policy(headers, settings, asked=asked, came=came, now=loop_time()),
+            as_of=response_time - age(headers),
+            cache_policy=cache_policy(
+                headers,
+                settings,
+                request_time=request_time,
+                response_time=response_time,
+                now=loop_time(),
+            ),
         )
 
     return send
@@ -189,7 +195,7 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int
 
 
 def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    """The body as it came, past httpx's decoders, which know no bound."""
+    """The body as it response_time, past httpx's decoders, which know no bound."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     return response.stream
 

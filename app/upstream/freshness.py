@@ -21,19 +21,26 @@ _OURS = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "
 
 
 def cache_policy(
-    headers: Mapping[str, str], settings: UpstreamSettings, *, asked: float, came: float, now: float
+    headers: Mapping[str, str],
+    settings: UpstreamSettings,
+    *,
+    request_time: float,
+    response_time: float,
+    now: float,
 ) -> CachePolicy:
     """How long an answer with these headers may be kept.
 
-    `asked` and `came` are when the request went out and the answer was there, in Unix seconds;
-    `now` is that same moment on the event loop's clock.
+    `request_time` and `response_time` are when the request went out and the answer was there, both
+    in Unix seconds; `now` is `response_time` on the event loop's clock.
     """
     control = _directives(headers.get("cache-control", ""))
     if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
         return UNCACHEABLE
-    lifetime = _lifetime(headers, control, came)
-    # It may have been stale for a while when it came: staleness counts from then.
-    edge = now + (settings.ttl if lifetime is None else lifetime - _age(headers, asked, came))
+    lifetime = _lifetime(headers, control, response_time)
+    # It may have been stale for a while when it response_time: staleness counts from then.
+    edge = now + (
+        settings.ttl if lifetime is None else lifetime - _age(headers, request_time, response_time)
+    )
     fresh = max(edge, now)
     while_revalidate, if_error = (
         max(edge + window, fresh) for window in _windows(control, settings)
@@ -61,7 +68,9 @@ def instant(text: str) -> float | None:
         return None
 
 
-def _lifetime(headers: Mapping[str, str], control: Mapping[str, str], came: float) -> float | None:
+def _lifetime(
+    headers: Mapping[str, str], control: Mapping[str, str], response_time: float
+) -> float | None:
     """§4.2.1: seconds since the origin made the answer; None if it does not say."""
     if "no-cache" in control:
         return 0.0
@@ -74,15 +83,15 @@ def _lifetime(headers: Mapping[str, str], control: Mapping[str, str], came: floa
         made = instant(headers.get("date", ""))
         if expires is None:  # §5.3: an invalid date is in the past
             return 0.0
-        return max(expires - (came if made is None else made), 0.0)
+        return max(expires - (response_time if made is None else made), 0.0)
     return None
 
 
-def _age(headers: Mapping[str, str], asked: float, came: float) -> float:
+def _age(headers: Mapping[str, str], request_time: float, response_time: float) -> float:
     """§4.2.3. A Date has whole seconds, so the time until now is counted in whole ones too."""
     made = instant(headers.get("date", ""))
-    apparent = 0.0 if made is None else max(came // 1 - made, 0.0)
-    return max(apparent, age(headers) + max(came - asked, 0.0))
+    apparent = 0.0 if made is None else max(response_time // 1 - made, 0.0)
+    return max(apparent, age(headers) + max(response_time - request_time, 0.0))
 
 
 def _windows(control: Mapping[str, str], settings: UpstreamSettings) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from app.settings import UpstreamSettings
 from app.upstream.freshness import cache_policy, instant
 
 DATE = "Sun, 22 Nov 2026 13:00:00 GMT"
-CAME = 1795352400.0  # the same instant
+RESPONSE_TIME = 1795352400.0  # the same instant
 LATER = "Sun, 22 Nov 2026 13:01:30 GMT"
 EARLIER = "Sun, 22 Nov 2026 12:00:00 GMT"
 NOW = 1000.0
@@ -28,9 +28,11 @@ def kept(
     settings: UpstreamSettings = TTL,
     *,
     delay: float = 0.0,
-    came: float = CAME,
+    response_time: float = RESPONSE_TIME,
 ) -> CachePolicy:
-    return cache_policy(headers, settings, asked=came - delay, came=came, now=NOW)
+    return cache_policy(
+        headers, settings, request_time=response_time - delay, response_time=response_time, now=NOW
+    )
 
 
 def fresh(headers: Mapping[str, str], settings: UpstreamSettings = TTL) -> float:
@@ -169,7 +171,7 @@ def test_what_an_answer_has_lived_through_already_is_gone(
 
 
 def test_a_date_of_whole_seconds_does_not_age_an_answer_within_its_second() -> None:
-    found = kept({"date": DATE, "cache-control": "max-age=60"}, came=CAME + 0.9)
+    found = kept({"date": DATE, "cache-control": "max-age=60"}, response_time=RESPONSE_TIME + 0.9)
     assert found.fresh_until == NOW + 60
 
 
@@ -292,7 +294,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 )
 def test_every_form_of_a_date_is_greenwich_time_wherever_we_run(text: str) -> None:
     instant.cache_clear()
-    assert instant(text) == CAME
+    assert instant(text) == RESPONSE_TIME
 
 
 words = st.one_of(
