@@ -36,10 +36,12 @@ def cache_policy(
     control = _directives(headers.get("cache-control", ""))
     if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
         return UNCACHEABLE
-    lifetime = _lifetime(headers, control, response_time)
+    lifetime = _freshness_lifetime(headers, control, response_time)
     # It may have been stale for a while when it response_time: staleness counts from then.
     edge = now + (
-        settings.ttl if lifetime is None else lifetime - _age(headers, request_time, response_time)
+        settings.ttl
+        if lifetime is None
+        else lifetime - _current_age(headers, request_time, response_time)
     )
     fresh = max(edge, now)
     while_revalidate, if_error = (
@@ -68,7 +70,7 @@ def instant(text: str) -> float | None:
         return None
 
 
-def _lifetime(
+def _freshness_lifetime(
     headers: Mapping[str, str], control: Mapping[str, str], response_time: float
 ) -> float | None:
     """§4.2.1: seconds since the origin made the answer; None if it does not say."""
@@ -87,7 +89,7 @@ def _lifetime(
     return None
 
 
-def _age(headers: Mapping[str, str], request_time: float, response_time: float) -> float:
+def _current_age(headers: Mapping[str, str], request_time: float, response_time: float) -> float:
     """§4.2.3. A Date has whole seconds, so the time until now is counted in whole ones too."""
     made = instant(headers.get("date", ""))
     apparent = 0.0 if made is None else max(response_time // 1 - made, 0.0)
