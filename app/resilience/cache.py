@@ -62,7 +62,7 @@ def _size(key: Key, answer: Answer) -> int:
         + len(answer.data.json)
         + len(target)
         + sum(len(name) + len(value) for name, value in headers)
-        + sum(len(name) + len(value) for name, value in answer.cache_policy.told.items())
+        + sum(len(name) + len(value) for name, value in answer.cache_policy.stored_headers.items())
     )
 
 

@@ -101,7 +101,7 @@ class CachePolicy:
     while_revalidate: float
     if_error: float
     validators: tuple[Header, ...] = ()
-    told: Mapping[str, str] = field(default_factory=dict)
+    stored_headers: Mapping[str, str] = field(default_factory=dict)
 
 
 UNCACHEABLE = CachePolicy(-inf, -inf, -inf)

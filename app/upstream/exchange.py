@@ -60,7 +60,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         if known is not None:
             # RFC 9111 §4.3.4: what was stored is good again, under what is said of it now.
             call.tally.validated = True
-            headers = {**known.cache_policy.told, **headers}
+            headers = {**known.cache_policy.stored_headers, **headers}
             data = known.data
         else:
             data = call.question.decode(body)

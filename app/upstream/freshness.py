@@ -50,8 +50,8 @@ def cache_policy(
     validators = _validators(headers)
     if max(while_revalidate, if_error) <= now and not validators:
         return UNCACHEABLE  # to no use
-    told = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
-    return CachePolicy(fresh, while_revalidate, if_error, validators, told)
+    stored_headers = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
+    return CachePolicy(fresh, while_revalidate, if_error, validators, stored_headers)
 
 
 def age(headers: Mapping[str, str]) -> float:

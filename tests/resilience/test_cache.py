@@ -550,6 +550,9 @@ def test_all_that_an_entry_holds_is_weighed() -> None:
         (key, an_answer(b"x" * 100, cache_policy=cache_policy)),
         ((upstream, target + "x" * 100, headers), an_answer(b"", cache_policy=cache_policy)),
         ((upstream, target, ((b"x" * 50, b"x" * 50),)), an_answer(b"", cache_policy=cache_policy)),
-        (key, an_answer(b"", cache_policy=replace(cache_policy, told={"x" * 50: "x" * 50}))),
+        (
+            key,
+            an_answer(b"", cache_policy=replace(cache_policy, stored_headers={"x" * 50: "x" * 50})),
+        ),
     ]
     assert [weight(*entry) for entry in heavier] == [least + 100] * 4

@@ -97,7 +97,7 @@ async def test_another_answer_takes_the_place_of_the_one_we_had() -> None:
     answer = await sent(lambda _: response, call)
     assert (answer.data, call.tally.validated) == (Data(b"new"), False)
     assert answer.cache_policy.validators == ((b"If-None-Match", b'"b"'),)
-    assert "cache-control" not in answer.cache_policy.told
+    assert "cache-control" not in answer.cache_policy.stored_headers
 
 
 @pytest.mark.parametrize("known", [None, an_answer()], ids=["nothing known", "no validators"])

@@ -270,7 +270,7 @@ def test_what_was_read_is_kept_but_for_what_belongs_to_one_answer() -> None:
     }
     passing = {"age": "1", "date": DATE, "retry-after": "7", "content-type": "application/json"}
     found = kept(lasting | passing)
-    assert found.told == lasting
+    assert found.stored_headers == lasting
 
 
 @pytest.fixture
@@ -342,8 +342,8 @@ def test_whatever_the_headers_what_is_kept_makes_sense(
     for condition, value in found.validators:
         assert condition in (b"If-None-Match", b"If-Modified-Since")
         assert value.isascii()
-    assert found.told.items() <= headers.items()
-    assert not {"age", "date"} & found.told.keys()
-    again = kept(found.told, settings)
+    assert found.stored_headers.items() <= headers.items()
+    assert not {"age", "date"} & found.stored_headers.keys()
+    again = kept(found.stored_headers, settings)
     assert again.fresh_until >= found.fresh_until
     assert again.validators == found.validators
