@@ -87,7 +87,7 @@ def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
             ],
             upstream,
             store=store,
-            patience=settings.request_timeout,
+            refresh_timeout=settings.request_timeout,
             emit=emit,
         )
         for name, upstream in settings.upstreams.items()

@@ -101,7 +101,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
             [_bottom(cache_policy)],
             upstream,
             store=_full_store(),
-            patience=settings.request_timeout,
+            refresh_timeout=settings.request_timeout,
             emit=emit,
         )
         return Ask(piped.fetch, piped.fetch.look)

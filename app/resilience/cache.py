@@ -67,20 +67,20 @@ def _size(key: Key, answer: Answer) -> int:
 
 
 class Cached:
-    """One upstream's fetch with the store before it. `patience` is a refresh's time, in seconds.
+    """One upstream's fetch with the store before it. `refresh_timeout` is in seconds.
 
     `look` finds what can be served without waiting, so without a task. To call it is to ask the
     upstream, for an answer to an entry that is no longer fresh if need be.
     """
 
     def __init__(
-        self, fetch: Fetch, store: Store, budget: RetryBudget, emit: Emit, patience: float
+        self, fetch: Fetch, store: Store, budget: RetryBudget, emit: Emit, refresh_timeout: float
     ) -> None:
         self._fetch = fetch
         self._store = store
         self._budget = budget
         self._emit = emit
-        self._patience = patience
+        self._refresh_timeout = refresh_timeout
         self._time = asyncio.get_running_loop().time
         self._refreshing: dict[Key, asyncio.Task[None]] = {}
 
@@ -140,7 +140,7 @@ class Cached:
             return
         context = replace(
             call.context,
-            deadline=self._time() + self._patience,
+            deadline=self._time() + self._refresh_timeout,
             fan_out=asyncio.Semaphore(1),
             overload_wait=None,
             watch=None,

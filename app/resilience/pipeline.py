@@ -37,12 +37,12 @@ def pipeline(
     settings: UpstreamSettings,
     *,
     store: Store,
-    patience: float,
+    refresh_timeout: float,
     emit: Emit,
 ) -> Upstream:
     """Wrap `mirrors`, one exchange with each, into a call that survives.
 
-    No call gets more than `patience` seconds by default, and no background refresh. Each layer
+    By default a call has `refresh_timeout` seconds, and so has each background refresh. Each layer
     that waits ends its waiting at the call's deadline, so none stands around them all. Called
     within the event loop that the service runs on.
     """
@@ -50,7 +50,7 @@ def pipeline(
     budget = RetryBudget(settings.retry_budget)
     bulkhead = Bulkhead(settings.concurrency, latency, settings.attempt_timeout)
     breakers = tuple(Breaker() for _ in mirrors)
-    fair = min(settings.attempt_timeout, patience)
+    fair = min(settings.attempt_timeout, refresh_timeout)
 
     def attempts(mirror: int, send: Fetch) -> Fetch:
         return _wrapped(
@@ -89,7 +89,7 @@ def pipeline(
     )
     # Outermost: what is stored starts no flight.
     return Upstream(
-        Cached(calls, store, budget, emit, patience), latency, budget, bulkhead, breakers
+        Cached(calls, store, budget, emit, refresh_timeout), latency, budget, bulkhead, breakers
     )
 
 

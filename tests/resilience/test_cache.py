@@ -71,7 +71,9 @@ class Setting:
     fetch: Cached = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fetch = Cached(self.upstream, self.store, self.budget, self.told.append, patience=3.0)
+        self.fetch = Cached(
+            self.upstream, self.store, self.budget, self.told.append, refresh_timeout=3.0
+        )
 
 
 def asked_by(header: bytes = b"", *, no_cache: bool = False) -> Call:

@@ -76,7 +76,7 @@ def a_pipeline(*mirrors: Fetch, told: list[Event] | None = None, **settings: Any
         mirrors,
         UpstreamSettings(**({"retries": 0} | settings)),
         store=Store(),
-        patience=3.0,
+        refresh_timeout=3.0,
         emit=([] if told is None else told).append,
     )
 
@@ -124,7 +124,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
     assert upstream.budget.balance == 10
 
 
-async def test_a_refresh_gets_no_more_time_than_patience(told: list[Event]) -> None:
+async def test_a_refresh_gets_no_more_time_than_refresh_timeout(told: list[Event]) -> None:
     mirror = Scripted([an_answer(cache_policy=kept(0, 99)), Unreachable("x")])
     upstream = a_pipeline(mirror, told=told, attempt_timeout=60)
     await upstream.fetch(a_call())
