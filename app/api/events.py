@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, RootModel
 from app.api.problems import OverviewFailed, Problem, UserNotFound, problem_json
 from app.api.whole import Whole
 from app.views.compose import Step
-from app.views.overview import PostsSection, TodosSection, UserSection, told
+from app.views.overview import PostsSection, TodosSection, UserSection, render_section
 from app.views.plan import Outcomes, Plan
 from app.views.section import SKIPPED
 from app.views.timeline import Recorder, Timeline
@@ -79,11 +79,12 @@ async def events(
             elif step.landed:
                 outcomes = step.of.outcomes
                 yield b"".join(
-                    _landed(name, told(plan, name, outcomes[name])) for name in step.landed
+                    _landed(name, render_section(plan, name, outcomes[name]))
+                    for name in step.landed
                 )
     whole = Whole(plan, outcomes)
     request.scope["log"] = whole.for_the_log()
-    timeline = recorder.told() if recorder else None
+    timeline = recorder.to_json() if recorder else None
     given_up = [_landed(name, SKIPPED) for name in plan.questions if name not in outcomes]
     done = (
         _done(plan, complete=whole.complete, status=200, timeline=timeline)

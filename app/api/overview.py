@@ -124,7 +124,7 @@ async def _answer(
         "Cache-Status": caching.cache_status(plan, outcomes, now),
         "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
     }
-    timeline = recorder.told() if recorder else None
+    timeline = recorder.to_json() if recorder else None
     if whole.failure is not None:
         if whole.retry_after is not None:
             headers["Retry-After"] = str(whole.retry_after)

@@ -67,7 +67,7 @@ def overview(user_id: int, include: Iterable[str], require: Iterable[str]) -> Pl
 def section_json(plan: Plan, outcomes: Outcomes) -> dict[str, bytes]:
     """Every section of the view as JSON, in order."""
     return {
-        name: told(plan, name, outcomes[name]) if name in outcomes else SKIPPED
+        name: render_section(plan, name, outcomes[name]) if name in outcomes else SKIPPED
         for name in plan.sections
     }
 
@@ -88,7 +88,7 @@ def href(plan: Plan) -> str:
     return f"/v1/users/{plan.subject}/overview"
 
 
-def told(plan: Plan, name: str, outcome: Outcome) -> bytes:
+def render_section(plan: Plan, name: str, outcome: Outcome) -> bytes:
     """One section as JSON."""
     if isinstance(outcome.result, Answer):
         return ok(outcome.result)

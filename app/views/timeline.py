@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
-from pydantic_core import to_json
+from pydantic_core import to_json as dump_json
 
 from app.errors import Reason
 from app.resilience.call import Call
@@ -87,12 +87,12 @@ class Recorder:
                 ended: Ended = "cancelled" if left else "ok"
                 self._add(call, "shared", -seconds, failure.reason if failure else ended)
 
-    def told(self) -> bytes:
+    def to_json(self) -> bytes:
         """All spans up to now as JSON, the first to begin first."""
         now_ms = self._ms(self._time())
         for span in self._spans:  # a pause may have been cut short
             span.end_ms = min(span.end_ms, now_ms)
-        return to_json(sorted(self._spans, key=lambda span: span.start_ms))
+        return dump_json(sorted(self._spans, key=lambda span: span.start_ms))
 
     def _add(
         self, call: Call, kind: Kind, seconds: float, outcome: Ended, mirror: int | None = None

@@ -37,7 +37,7 @@ CALL = Call(QUESTIONS["posts"], a_context())
 
 
 def spans(recorder: Recorder) -> list[dict[str, Any]]:
-    told = json.loads(recorder.told())
+    told = json.loads(recorder.to_json())
     assert [Span.model_validate(one).model_dump() for one in told] == told
     return list(told)
 
