@@ -41,7 +41,7 @@ from app.resilience.shed import shed
 from app.resilience.timeout import timeout
 from app.settings import Settings, UpstreamSettings
 from app.telemetry import logs
-from app.views.compose import gather, look
+from app.views.compose import gather, lookup
 from app.views.plan import Outcomes, Plan
 
 from .process import BenchmarkError
@@ -104,7 +104,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
             refresh_timeout=settings.request_timeout,
             emit=emit,
         )
-        return Ask(piped.fetch, piped.fetch.look)
+        return Ask(piped.fetch, piped.fetch.lookup)
 
     bottom, latency, budget = _bottom(UNCACHEABLE), Latency(), RetryBudget(upstream.retry_budget)
     cached = Cached(bottom, Store(), budget, emit, settings.request_timeout)
@@ -126,7 +126,7 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
     return (
         {"": Ask(bottom)}
         | {name: whole(cache_policy) for name, cache_policy in WHOLE.items()}
-        | {"cache": Ask(cached, cached.look)}
+        | {"cache": Ask(cached, cached.lookup)}
         | {name: Ask(layer(bottom)) for name, layer in layers.items()}
     )
 
@@ -161,7 +161,7 @@ async def _cost(ask: Ask, settings: Settings) -> float:
             context = Context(
                 time() + settings.request_timeout, asyncio.Semaphore(settings.fan_out), "benchmark"
             )
-            found = look(plan, context, ask.found) if ask.found else {}
+            found = lookup(plan, context, ask.found) if ask.found else {}
             ended.append(await gather(plan, context, ask.fetch, found))
 
     began = process_time()

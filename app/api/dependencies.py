@@ -21,7 +21,7 @@ from app.resilience.events import Emit
 from app.resilience.pipeline import Upstream
 from app.resilience.shed import overload_wait
 from app.settings import Settings
-from app.views.compose import look
+from app.views.compose import lookup
 from app.views.plan import Outcome, Plan
 
 
@@ -36,12 +36,12 @@ class Service:
     remembered: Remembered = field(default_factory=Remembered)
     draining: bool = False
 
-    def look(self, call: Call) -> Answer | None:
-        return self.upstreams[call.question.upstream].fetch.look(call)
+    def lookup(self, call: Call) -> Answer | None:
+        return self.upstreams[call.question.upstream].fetch.lookup(call)
 
     def found(self, context: Context) -> Callable[[Plan], dict[str, Outcome]]:
         """What can be answered without asking anybody."""
-        return lambda plan: look(plan, context, self.look)
+        return lambda plan: lookup(plan, context, self.lookup)
 
     def fetch(self, call: Call) -> Awaitable[Answer]:
         return self.upstreams[call.question.upstream].fetch(call)

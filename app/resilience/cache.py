@@ -69,7 +69,7 @@ def _size(key: Key, answer: Answer) -> int:
 class Cached:
     """One upstream's fetch with the store before it. `refresh_timeout` is in seconds.
 
-    `look` finds what can be served without waiting, so without a task. To call it is to ask the
+    `lookup` finds what can be served without waiting, so without a task. To call it is to ask the
     upstream, for an answer to an entry that is no longer fresh if need be.
     """
 
@@ -84,7 +84,7 @@ class Cached:
         self._time = asyncio.get_running_loop().time
         self._refreshing: dict[Key, asyncio.Task[None]] = {}
 
-    def look(self, call: Call) -> Answer | None:
+    def lookup(self, call: Call) -> Answer | None:
         """A stored answer that is fresh, or may be used while it is asked for again."""
         if call.context.no_cache:
             return None

@@ -34,7 +34,7 @@ class Step:
     last: bool
 
 
-def look(
+def lookup(
     plan: Plan, context: Context, found: Callable[[Call], Answer | None]
 ) -> dict[str, Outcome]:
     """What can be answered without asking anybody, and so without waiting or a task."""

@@ -96,7 +96,7 @@ async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
     setting, upstream = await holding(answer)
     await asyncio.sleep(1.999)
     call, tasks = asked_by(), asyncio.all_tasks()
-    assert setting.fetch.look(call) is answer
+    assert setting.fetch.lookup(call) is answer
     assert asyncio.all_tasks() == tasks
     assert setting.told == [ServedFromCache(call, stale=False)]
     assert (call.tally.cache, call.tally.attempts, upstream.calls) == ("hit", 0, [])
@@ -106,12 +106,12 @@ async def test_what_is_not_stored_is_asked_for_and_stored() -> None:
     answer = an_answer(cache_policy=kept(9.0))
     upstream = Scripted(answer)
     setting, call = Setting(upstream), asked_by()
-    assert setting.fetch.look(call) is None
+    assert setting.fetch.lookup(call) is None
     assert await setting.fetch(call) is answer
     assert (call.tally.cache, call.tally.stored) == ("miss", True)
     assert upstream.calls == [call]
-    assert setting.fetch.look(asked_by()) is answer
-    assert setting.fetch.look(asked_by(b"somebody else")) is None
+    assert setting.fetch.lookup(asked_by()) is answer
+    assert setting.fetch.lookup(asked_by(b"somebody else")) is None
 
 
 async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> None:
@@ -121,12 +121,12 @@ async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> N
     )
     setting, upstream = await holding(old, BUSY, new)
     call = asked_by(no_cache=True)
-    assert setting.fetch.look(call) is None
+    assert setting.fetch.lookup(call) is None
     assert await ending(setting.fetch(call)) is BUSY
     assert await setting.fetch(call) is new
     assert (call.tally.cache, call.tally.stored) == ("request", True)
     assert [one.known for one in upstream.calls] == [None, None]
-    assert setting.fetch.look(asked_by()) is new
+    assert setting.fetch.lookup(asked_by()) is new
 
 
 async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
@@ -134,12 +134,12 @@ async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
     setting, upstream = await holding(old, new)
     await asyncio.sleep(2)
     call = asked_by()
-    assert setting.fetch.look(call) is None
+    assert setting.fetch.lookup(call) is None
     assert await setting.fetch(call) is new
     assert (call.tally.cache, call.tally.stored) == ("stale", True)
     assert upstream.calls == [replace(call, known=old)]
     assert upstream.calls[0].tally is call.tally
-    assert setting.fetch.look(asked_by()) is new
+    assert setting.fetch.lookup(asked_by()) is new
 
 
 async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once() -> None:
@@ -149,7 +149,7 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
     async with leaving_nothing():
         calls = [asked_by() for _ in range(3)]
         for call in calls:
-            assert setting.fetch.look(call) is old
+            assert setting.fetch.lookup(call) is old
             assert call.tally.cache == "hit"
             await asyncio.sleep(0.1)
         assert setting.told == [ServedFromCache(call, stale=True) for call in calls]
@@ -163,14 +163,14 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
     assert refresh.tally is not calls[0].tally
     assert setting.told[3:] == [RefreshEnded(refresh, None)]
     assert setting.budget.balance == 10  # somebody would have had to wait for it otherwise
-    assert setting.fetch.look(asked_by()) is new
+    assert setting.fetch.lookup(asked_by()) is new
 
 
 async def test_a_refresh_is_one_for_each_key() -> None:
     setting, upstream = await holding(an_answer(cache_policy=kept(0, 3)))
     setting.store.put(asked_by(b"another").key, an_answer(cache_policy=kept(0, 3)))
     for header in (b"", b"another", b"", b"another"):
-        assert setting.fetch.look(asked_by(header))
+        assert setting.fetch.lookup(asked_by(header))
     await asyncio.sleep(0)
     assert [call.context.headers for call in upstream.calls] == [
         (),
@@ -185,28 +185,28 @@ async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> No
     setting, upstream = await holding(old, failure)
     await asyncio.sleep(2)
     async with leaving_nothing():
-        setting.fetch.look(asked_by())
+        setting.fetch.lookup(asked_by())
         await asyncio.sleep(1)
     assert setting.told[1:] == [RefreshEnded(upstream.calls[0], failure)]
     assert setting.budget.balance == 9
     gone = isinstance(failure, NotFound)
-    assert setting.fetch.look(asked_by()) is (None if gone else old)
+    assert setting.fetch.lookup(asked_by()) is (None if gone else old)
     await setting.fetch.aclose()
 
 
 async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_too() -> None:
     setting, _ = await holding(an_answer(cache_policy=kept(2, 3)), an_answer(b"not kept"))
     await asyncio.sleep(2)
-    setting.fetch.look(asked_by())
+    setting.fetch.lookup(asked_by())
     await asyncio.sleep(1)
-    assert setting.fetch.look(asked_by()) is None
+    assert setting.fetch.lookup(asked_by()) is None
     assert setting.budget.balance == 10
 
 
 async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
     setting, upstream = await holding(an_answer(cache_policy=kept(2, 3)))
     await asyncio.sleep(5)
-    assert setting.fetch.look(asked_by()) is None
+    assert setting.fetch.lookup(asked_by()) is None
     assert (setting.told, upstream.calls) == ([], [])
 
 
@@ -216,7 +216,7 @@ async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> N
         pass
     call = asked_by()
     async with leaving_nothing():
-        assert setting.fetch.look(call) is old
+        assert setting.fetch.lookup(call) is old
     assert setting.told == [BudgetSpent(call), ServedFromCache(call, stale=True)]
     assert upstream.calls == []
 
@@ -241,7 +241,7 @@ async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Fail
     setting, _ = await holding(old, failure, failure)
     await asyncio.sleep(4)
     call = asked_by()
-    assert setting.fetch.look(call) is None
+    assert setting.fetch.lookup(call) is None
     assert await setting.fetch(call) == replace(old, stale=True)
     assert now() == 4.5
     assert setting.told == [ServedStale(call, failure)]
@@ -309,7 +309,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
         await setting.fetch.aclose()
         for header in (b"one", b"another"):
             setting.store.put(asked_by(header).key, an_answer(cache_policy=kept(0, 9)))
-            setting.fetch.look(asked_by(header))
+            setting.fetch.lookup(asked_by(header))
         await asyncio.sleep(1)
         await setting.fetch.aclose()
         assert ended == [2.0, 2.0]
@@ -324,14 +324,14 @@ async def test_a_bug_in_a_refresh_goes_to_whoever_handles_what_nobody_awaits() -
     handler = loop.get_exception_handler()
     loop.set_exception_handler(lambda _, context: unseen.append(context.get("exception")))
     try:
-        setting.fetch.look(asked_by())
+        setting.fetch.lookup(asked_by())
         await asyncio.sleep(1)
         gc.collect()
     finally:
         loop.set_exception_handler(handler)
     assert unseen == [bug]
     assert not any(isinstance(event, RefreshEnded) for event in setting.told)
-    setting.fetch.look(asked_by())
+    setting.fetch.lookup(asked_by())
     await asyncio.sleep(1)
     assert len(upstream.calls) == 2  # it does not keep the next refresh from being made
 
@@ -479,7 +479,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
         for step in history:
             await asyncio.sleep(step.pause)
             call = asked_by(no_cache=step.no_cache)
-            answer = setting.fetch.look(call) or await ending(setting.fetch(call))
+            answer = setting.fetch.lookup(call) or await ending(setting.fetch(call))
             await asyncio.sleep(0)  # a refresh begins
             assert _told(answer) == reference.step(step)
             assert now() == reference.now

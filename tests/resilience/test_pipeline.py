@@ -103,7 +103,7 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
     open_circuit(upstream)
     upstream.bulkhead.try_acquire()
     call, tasks = a_call(replace(a_context(), overload_wait=5.0)), asyncio.all_tasks()
-    assert upstream.fetch.look(call)
+    assert upstream.fetch.lookup(call)
     assert asyncio.all_tasks() == tasks
     assert told[1:] == [ServedFromCache(call, stale=False)]
     assert mirror.began == [0.0]
@@ -114,7 +114,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
     upstream = a_pipeline(mirror, told=told, attempt_timeout=2)
     await upstream.fetch(a_call())
     async with leaving_nothing():
-        upstream.fetch.look(a_call())
+        upstream.fetch.lookup(a_call())
         await asyncio.sleep(0.5)
         answer = await upstream.fetch(a_call(replace(a_context(), no_cache=True)))
         await asyncio.sleep(0.1)
@@ -130,7 +130,7 @@ async def test_a_refresh_gets_no_more_time_than_refresh_timeout(told: list[Event
     await upstream.fetch(a_call())
     mirror.seconds = 60
     async with leaving_nothing():
-        upstream.fetch.look(a_call())
+        upstream.fetch.lookup(a_call())
         await asyncio.sleep(3.01)
     (ended,) = of_kind(RefreshEnded, told)
     assert isinstance(ended.failure, Timeout)
@@ -407,7 +407,7 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
         async def one(client: Client) -> None:
             await asyncio.sleep(client.start)
             call = about(client.about, client.start + client.patience)
-            answer = upstream.fetch.look(call)
+            answer = upstream.fetch.lookup(call)
             if answer is None:
                 asking = asyncio.ensure_future(ending(upstream.fetch(call)))
                 await asyncio.wait([asking], timeout=client.leaves)

@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import Failure, NotFound, Timeout, Unreachable
 from app.resilience.call import Answer, Call, Fetch, Tally
-from app.views.compose import gather, look
+from app.views.compose import gather, lookup
 from app.views.plan import Outcome, Plan
 from tests.fakes import FakeUpstream, a_context, a_question, an_answer, begun, ending, now
 
@@ -72,7 +72,7 @@ async def test_what_was_found_is_an_outcome_already_and_not_asked() -> None:
         call.tally.cache = "hit"
         return stored
 
-    outcomes = look(a_plan(), a_context(), found)
+    outcomes = lookup(a_plan(), a_context(), found)
     assert outcomes == dict.fromkeys(("posts", "todos"), Outcome(stored, Tally(cache="hit"), 0.0))
     whole = await gather(a_plan(), a_context(), upstream, outcomes)
     assert len(upstream.began) == 1
