@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from app.api import caching, examples
 from app.api.choice import Include, Require, chosen
-from app.api.dependencies import FanOut, Number, TimeoutMs, context, service
+from app.api.dependencies import FanOut, Number, TimeoutMs, request_context, service
 from app.api.hangup import HangUp
 from app.api.negotiation import wants
 from app.api.problems import OverviewFailed, UserNotFound
@@ -88,13 +88,13 @@ async def get_overviews(
     serving = service(request)
     users = _distinct(user_id, serving.settings.batch_max)
     wanted, required = chosen(include, require)
-    asking = context(request, fan_out, timeout_ms, overview(users[0], wanted, required))
+    context = request_context(request, fan_out, timeout_ms, overview(users[0], wanted, required))
     composed = _composed(
         compose(
             (overview(user, wanted, required) for user in users),
-            asking,
+            context,
             serving.fetch,
-            serving.found(asking),
+            serving.found(context),
             at_once=serving.settings.fan_out,
         )
     )

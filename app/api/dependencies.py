@@ -79,7 +79,7 @@ TimeoutMs = Annotated[
 ]
 
 
-def context(
+def request_context(
     request: Request,
     fan_out: asyncio.Semaphore,
     timeout_ms: int | None,

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from app.api import caching, events, examples
 from app.api.choice import Include, Require, chosen
-from app.api.dependencies import FanOut, Number, TimeoutMs, context, service
+from app.api.dependencies import FanOut, Number, TimeoutMs, request_context, service
 from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import HangUp
 from app.api.negotiation import wants
@@ -68,10 +68,10 @@ async def get_overview(
 
     async def answer(request: Request, fan_out: asyncio.Semaphore) -> Response:
         recorder = Recorder(plan, request.scope["arrived"]) if explains else None
-        asking = context(request, fan_out, timeout_ms, plan, recorder)
+        context = request_context(request, fan_out, timeout_ms, plan, recorder)
         if wants(request, events.MEDIA_TYPE):
-            return _stream(request, plan, asking, recorder)
-        return await _answer(request, plan, asking, recorder, written)
+            return _stream(request, plan, context, recorder)
+        return await _answer(request, plan, context, recorder, written)
 
     async def repeat(request: Request) -> Response:
         return await answer(request, await fan_out_of(request))
@@ -81,13 +81,13 @@ async def get_overview(
     return await answer(request, fan_out)
 
 
-def _stream(request: Request, plan: Plan, asking: Context, recorder: Recorder | None) -> Streamed:
+def _stream(request: Request, plan: Plan, context: Context, recorder: Recorder | None) -> Streamed:
     serving = service(request)
     steps = compose(
         [plan],
-        asking,
+        context,
         serving.fetch,
-        serving.found(asking),
+        serving.found(context),
         at_once=len(plan.questions),
         quiet=events.HEARTBEAT,
     )
@@ -100,15 +100,15 @@ def _stream(request: Request, plan: Plan, asking: Context, recorder: Recorder | 
 
 
 async def _answer(
-    request: Request, plan: Plan, asking: Context, recorder: Recorder | None, written: Written
+    request: Request, plan: Plan, context: Context, recorder: Recorder | None, written: Written
 ) -> Response:
     began = perf_counter()
     serving = service(request)
-    outcomes: Outcomes = serving.found(asking)(plan)
+    outcomes: Outcomes = serving.found(context)(plan)
     all_found = len(outcomes) == len(plan.questions)
     if not all_found:
         async with HangUp(request.receive):
-            outcomes = await gather(plan, asking, serving.fetch, outcomes)
+            outcomes = await gather(plan, context, serving.fetch, outcomes)
     now = asyncio.get_running_loop().time()
     rewritable = all_found and recorder is None
     if rewritable and "if-none-match" not in request.headers:
