@@ -85,22 +85,22 @@ async def get_overviews(
     An item fails as its overview would have, and the others are not touched by it. With
     `Accept: application/x-ndjson`, the items come one a line, each when it is complete.
     """
-    serving = service(request)
-    users = _distinct(user_id, serving.settings.batch_max)
+    state = service(request)
+    users = _distinct(user_id, state.settings.batch_max)
     wanted, required = chosen(include, require)
     context = request_context(request, fan_out, timeout_ms, overview(users[0], wanted, required))
     composed = _composed(
         compose(
             (overview(user, wanted, required) for user in users),
             context,
-            serving.fetch,
-            serving.found(context),
-            at_once=serving.settings.fan_out,
+            state.fetch,
+            state.found(context),
+            at_once=state.settings.fan_out,
         )
     )
     if wants(request, NDJSON):
         lines = _lines(_begin_log(request, users), composed)
-        return Streamed(lines, NDJSON, {"Vary": serving.vary})
+        return Streamed(lines, NDJSON, {"Vary": state.vary})
     return await _answer(request, users, composed)
 
 

@@ -87,8 +87,8 @@ def request_context(
     watch: Emit | None = None,
 ) -> Context:
     """On whose behalf: until when, how wide, and with which of the client's headers."""
-    serving = service(request)
-    settings = serving.settings
+    state = service(request)
+    settings = state.settings
     seconds = (
         settings.request_timeout
         if timeout_ms is None
@@ -98,11 +98,11 @@ def request_context(
         deadline=request.scope["arrived"] + seconds,
         fan_out=fan_out,
         request_id=request.scope["request_id"],
-        headers=tuple(one for one in request.scope["headers"] if one[0] in serving.forwarded),
+        headers=tuple(one for one in request.scope["headers"] if one[0] in state.forwarded),
         trace=continued(request.scope["headers"]),
         no_cache=caching.skipped(request.headers.getlist("cache-control")),
         overload_wait=overload_wait(
-            (serving.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
+            (state.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
         ),
         watch=watch,
     )

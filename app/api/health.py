@@ -81,8 +81,8 @@ async def readyz(
     ] = "false",
 ) -> Readiness | Response:
     """503 once a stop signal came: answers under way are finished, new ones belong elsewhere."""
-    serving = service(request)
-    if serving.draining:
+    state = service(request)
+    if state.draining:
         return problem("draining", "answers under way are finished", headers={"Retry-After": "1"})
     response.headers["Cache-Control"] = "no-store"
     if verbose == "false":
@@ -91,7 +91,7 @@ async def readyz(
         status="ready",
         upstreams={
             name: _health(upstream, asyncio.get_running_loop().time())
-            for name, upstream in serving.upstreams.items()
+            for name, upstream in state.upstreams.items()
         },
     )
 

@@ -62,8 +62,8 @@ async def get_overview(
     With `Accept: text/event-stream`, each section comes as an event when it lands.
     """
     plan = overview(user_id, *chosen(include, require))
-    serving = service(request)
-    explains = explain == "true" and serving.settings.explains
+    state = service(request)
+    explains = explain == "true" and state.settings.explains
     written = Written()
 
     async def answer(request: Request, fan_out: asyncio.Semaphore) -> Response:
@@ -76,25 +76,25 @@ async def get_overview(
     async def repeat(request: Request) -> Response:
         return await answer(request, await fan_out_of(request))
 
-    if not serving.settings.demo:  # whose faults are another parameter
-        serving.remembered.add(request.scope, repeat)
+    if not state.settings.demo:  # whose faults are another parameter
+        state.remembered.add(request.scope, repeat)
     return await answer(request, fan_out)
 
 
 def _stream(request: Request, plan: Plan, context: Context, recorder: Recorder | None) -> Streamed:
-    serving = service(request)
+    state = service(request)
     steps = compose(
         [plan],
         context,
-        serving.fetch,
-        serving.found(context),
+        state.fetch,
+        state.found(context),
         at_once=len(plan.questions),
         quiet=events.HEARTBEAT,
     )
     return Streamed(
         events.events(request, plan, steps, recorder),
         events.MEDIA_TYPE,
-        {"Vary": serving.vary},
+        {"Vary": state.vary},
         last_words=events.mistaken(plan),
     )
 
@@ -103,12 +103,12 @@ async def _answer(
     request: Request, plan: Plan, context: Context, recorder: Recorder | None, written: Written
 ) -> Response:
     began = perf_counter()
-    serving = service(request)
-    outcomes: Outcomes = serving.found(context)(plan)
+    state = service(request)
+    outcomes: Outcomes = state.found(context)(plan)
     all_found = len(outcomes) == len(plan.questions)
     if not all_found:
         async with HangUp(request.receive):
-            outcomes = await gather(plan, context, serving.fetch, outcomes)
+            outcomes = await gather(plan, context, state.fetch, outcomes)
     now = asyncio.get_running_loop().time()
     rewritable = all_found and recorder is None
     if rewritable and "if-none-match" not in request.headers:
@@ -119,7 +119,7 @@ async def _answer(
     whole = Whole(plan, outcomes)
     request.scope["log"] = whole.for_the_log()
     headers = {
-        "Vary": serving.vary,
+        "Vary": state.vary,
         "X-Complete": "true" if whole.complete else "false",
         "Cache-Status": caching.cache_status(plan, outcomes, now),
         "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
