@@ -12,10 +12,10 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, RootModel
 
 from app.api import caching, examples
-from app.api.choice import Include, Require, chosen
-from app.api.dependencies import FanOut, Number, TimeoutMs, request_context, service
+from app.api.choice import Include, Require, parse_sections
+from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
 from app.api.hangup import HangUp
-from app.api.negotiation import wants
+from app.api.negotiation import prefers
 from app.api.problems import OverviewFailed, UserNotFound
 from app.api.streaming import Streamed
 from app.api.whole import Whole
@@ -73,7 +73,7 @@ async def get_overviews(
     request: Request,
     fan_out: FanOut,
     user_id: Annotated[
-        list[Annotated[Id, Number]],
+        list[Annotated[Id, PlainDigits]],
         Query(description="Whose overviews, repeated; at most `BATCH_MAX` different ones"),
     ],
     include: Include = None,
@@ -87,7 +87,7 @@ async def get_overviews(
     """
     state = service(request)
     users = _distinct(user_id, state.settings.batch_max)
-    wanted, required = chosen(include, require)
+    wanted, required = parse_sections(include, require)
     context = request_context(request, fan_out, timeout_ms, overview(users[0], wanted, required))
     composed = _composed(
         compose(
@@ -98,7 +98,7 @@ async def get_overviews(
             at_once=state.settings.fan_out,
         )
     )
-    if wants(request, NDJSON):
+    if prefers(request, NDJSON):
         lines = _lines(_begin_log(request, users), composed)
         return Streamed(lines, NDJSON, {"Vary": state.vary})
     return await _answer(request, users, composed)

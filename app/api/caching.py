@@ -25,7 +25,7 @@ def matches(if_none_match: Iterable[str], tag: str) -> bool:
     return any(one in ("*", bare) for one in known)
 
 
-def skipped(cache_control: Iterable[str]) -> bool:
+def bypasses_cache(cache_control: Iterable[str]) -> bool:
     """Whether the client wants no answer from our cache (RFC 9111 §5.2.1.4, §5.2.1.5)."""
     return any(
         directive.strip().lower() in ("no-cache", "no-store")

@@ -27,7 +27,7 @@ Require = Annotated[
 ]
 
 
-def chosen(
+def parse_sections(
     include: list[SectionName] | None, require: list[SectionName] | None
 ) -> tuple[Collection[SectionName], Collection[SectionName]]:
     """What is wanted and what is required, which must be a part of it."""

@@ -54,7 +54,7 @@ def _digits(value: object) -> object:
     return value
 
 
-Number = BeforeValidator(_digits)
+PlainDigits = BeforeValidator(_digits)
 
 
 def service(request: Request) -> Service:
@@ -69,7 +69,7 @@ async def fan_out(request: Request) -> asyncio.Semaphore:
 FanOut = Annotated[asyncio.Semaphore, Depends(fan_out)]
 
 TimeoutMs = Annotated[
-    Annotated[int, Field(ge=1), Number] | None,
+    Annotated[int, Field(ge=1), PlainDigits] | None,
     Header(
         alias="X-Request-Timeout-Ms",
         description="How long the client will wait, in milliseconds; "
@@ -100,7 +100,7 @@ def request_context(
         request_id=request.scope["request_id"],
         headers=tuple(one for one in request.scope["headers"] if one[0] in state.forwarded),
         trace=continued(request.scope["headers"]),
-        no_cache=caching.skipped(request.headers.getlist("cache-control")),
+        no_cache=caching.bypasses_cache(request.headers.getlist("cache-control")),
         overload_wait=overload_wait(
             (state.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds
         ),

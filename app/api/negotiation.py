@@ -5,7 +5,7 @@ from fastapi import Request
 _JSON = "application/json"
 
 
-def wants(request: Request, media_type: str) -> bool:
+def prefers(request: Request, media_type: str) -> bool:
     """Whether the client names `media_type`, and does not like JSON better."""
     headers = request.scope["headers"]
     lines = [value.decode("latin-1").lower() for name, value in headers if name == b"accept"]

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from app.api import caching, events, examples
-from app.api.choice import Include, Require, chosen
-from app.api.dependencies import FanOut, Number, TimeoutMs, request_context, service
+from app.api.choice import Include, Require, parse_sections
+from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
 from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import HangUp
-from app.api.negotiation import wants
+from app.api.negotiation import prefers
 from app.api.problems import respond
 from app.api.streaming import Streamed
 from app.api.whole import Whole
@@ -24,7 +24,7 @@ from app.views.overview import Overview, overview
 from app.views.plan import Outcomes, Plan
 from app.views.timeline import Recorder
 
-UserId = Annotated[Id, Number, Path(description="Whose overview")]
+UserId = Annotated[Id, PlainDigits, Path(description="Whose overview")]
 
 PATH = "/v1/users/{user_id}/overview"
 
@@ -61,7 +61,7 @@ async def get_overview(
 
     With `Accept: text/event-stream`, each section comes as an event when it lands.
     """
-    plan = overview(user_id, *chosen(include, require))
+    plan = overview(user_id, *parse_sections(include, require))
     state = service(request)
     explains = explain == "true" and state.settings.explains
     written = Written()
@@ -69,7 +69,7 @@ async def get_overview(
     async def answer(request: Request, fan_out: asyncio.Semaphore) -> Response:
         recorder = Recorder(plan, request.scope["arrived"]) if explains else None
         context = request_context(request, fan_out, timeout_ms, plan, recorder)
-        if wants(request, events.MEDIA_TYPE):
+        if prefers(request, events.MEDIA_TYPE):
             return _stream(request, plan, context, recorder)
         return await _answer(request, plan, context, recorder, written)
 

@@ -4,7 +4,7 @@ import pytest
 import respx
 from fastapi import Request
 
-from app.api.negotiation import wants
+from app.api.negotiation import prefers
 from tests.api.folding import EVENTS, NDJSON, fold, parsed
 from tests.api.serving import PATH, Running, each, serving
 
@@ -69,13 +69,13 @@ def test_a_stream_is_for_those_who_like_it_best(
 ) -> None:
     lines = [line.format(media_type).encode("latin-1") for line in accepted]
     scope = {"type": "http", "headers": [(b"accept", line) for line in lines]}
-    assert wants(Request(scope), media_type) is wanted
+    assert prefers(Request(scope), media_type) is wanted
 
 
 @pytest.mark.parametrize("media_type", [EVENTS, NDJSON])
 def test_names_are_the_same_in_capitals(media_type: str) -> None:
     scope = {"type": "http", "headers": [(b"accept", media_type.title().encode())]}
-    assert wants(Request(scope), media_type)
+    assert prefers(Request(scope), media_type)
 
 
 @pytest.mark.parametrize(
