@@ -18,7 +18,7 @@ from app.api.hangup import HangUp
 from app.api.negotiation import prefers
 from app.api.problems import OverviewFailed, UserNotFound
 from app.api.streaming import Streamed
-from app.api.whole import Whole
+from app.api.whole import ViewResult
 from app.sources.resource import Id
 from app.views.compose import Composing, Step, compose
 from app.views.overview import Overview, overview
@@ -166,12 +166,12 @@ def _begin_log(request: Request, users: Sequence[int]) -> Log:
 
 def _item(composing: Composing, log: Log) -> bytes:
     """One item as JSON, and in the log."""
-    whole = Whole(composing.plan, composing.outcomes)
+    result = ViewResult(composing.plan, composing.outcomes)
     log["items"] += 1
-    log["partial"] += not whole.complete
+    log["partial"] += not result.complete
     log["complete"] = log["items"] == log["users"] and not log["partial"]
-    for name, reason in whole.for_the_log()["failed"].items():
+    for name, reason in result.for_the_log()["failed"].items():
         log["failed"].setdefault(name, Counter())[reason] += 1
-    status, member = (b"ok", b"overview") if whole.failure is None else (b"failed", b"error")
+    status, member = (b"ok", b"overview") if result.failure is None else (b"failed", b"error")
     user = composing.plan.subject
-    return b'{"user_id":%d,"status":"%b","%b":%b}' % (user, status, member, whole.body())
+    return b'{"user_id":%d,"status":"%b","%b":%b}' % (user, status, member, result.body())

@@ -13,7 +13,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel, Field, RootModel
 
 from app.api.problems import OverviewFailed, Problem, UserNotFound, problem_json
-from app.api.whole import Whole
+from app.api.whole import ViewResult
 from app.views.compose import Step
 from app.views.overview import PostsSection, TodosSection, UserSection, render_section
 from app.views.plan import Outcomes, Plan
@@ -82,14 +82,14 @@ async def events(
                     _landed(name, render_section(plan, name, outcomes[name]))
                     for name in step.landed
                 )
-    whole = Whole(plan, outcomes)
-    request.scope["log"] = whole.for_the_log()
+    result = ViewResult(plan, outcomes)
+    request.scope["log"] = result.for_the_log()
     timeline = recorder.to_json() if recorder else None
     given_up = [_landed(name, SKIPPED) for name in plan.questions if name not in outcomes]
     done = (
-        _done(plan, complete=whole.complete, status=200, timeline=timeline)
-        if whole.failure is None
-        else _done(plan, complete=False, status=whole.status, error=whole.body(timeline))
+        _done(plan, complete=result.complete, status=200, timeline=timeline)
+        if result.failure is None
+        else _done(plan, complete=False, status=result.status, error=result.body(timeline))
     )
     yield b"".join([*given_up, done])
 

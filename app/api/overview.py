@@ -15,7 +15,7 @@ from app.api.hangup import HangUp
 from app.api.negotiation import prefers
 from app.api.problems import respond
 from app.api.streaming import Streamed
-from app.api.whole import Whole
+from app.api.whole import ViewResult
 from app.api.written import Written
 from app.resilience.call import Context
 from app.sources.resource import Id
@@ -116,27 +116,27 @@ async def _answer(
         if response is not None:
             request.scope["log"] = _ALL_IS_WELL
             return response
-    whole = Whole(plan, outcomes)
-    request.scope["log"] = whole.for_the_log()
+    result = ViewResult(plan, outcomes)
+    request.scope["log"] = result.for_the_log()
     headers = {
         "Vary": state.vary,
-        "X-Complete": "true" if whole.complete else "false",
+        "X-Complete": "true" if result.complete else "false",
         "Cache-Status": caching.cache_status(plan, outcomes, now),
         "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
     }
     timeline = recorder.to_json() if recorder else None
-    if whole.failure is not None:
-        if whole.retry_after is not None:
-            headers["Retry-After"] = str(whole.retry_after)
-        return respond(whole.failure.reason, whole.body(timeline), headers)
-    if not whole.complete or recorder is not None:
+    if result.failure is not None:
+        if result.retry_after is not None:
+            headers["Retry-After"] = str(result.retry_after)
+        return respond(result.failure.reason, result.body(timeline), headers)
+    if not result.complete or recorder is not None:
         headers["Cache-Control"] = "no-store"
     else:
         headers["Cache-Control"] = caching.cache_control(outcomes, now)
         headers["ETag"] = tag = caching.etag(outcomes)
         if caching.matches(request.headers.getlist("if-none-match"), tag):
             return Response(status_code=304, headers=headers)
-    response = Response(whole.body(timeline), headers=headers, media_type="application/json")
-    if rewritable and whole.complete:
+    response = Response(result.body(timeline), headers=headers, media_type="application/json")
+    if rewritable and result.complete:
         written.keep(outcomes, now, response)
     return response

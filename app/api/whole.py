@@ -9,7 +9,7 @@ from app.views.overview import href, overview_json, section_json
 from app.views.plan import Outcomes, Plan, failures, is_complete, stale, verdict
 
 
-class Whole:
+class ViewResult:
     """The same for every way of delivery. With a `failure`, the body is a problem."""
 
     def __init__(self, plan: Plan, outcomes: Outcomes) -> None:
