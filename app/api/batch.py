@@ -20,7 +20,7 @@ from app.api.problems import OverviewFailed, UserNotFound
 from app.api.streaming import Streamed
 from app.api.whole import ViewResult
 from app.sources.resource import Id
-from app.views.compose import Composing, Step, compose
+from app.views.compose import PlanRun, Step, compose
 from app.views.overview import Overview, overview
 from app.views.plan import Outcome
 
@@ -113,23 +113,23 @@ def _distinct(users: Sequence[int], most: int) -> list[int]:
     return distinct
 
 
-async def _composed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[Composing]:
+async def _composed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanRun]:
     """Each plan when it is over."""
     async with aclosing(steps):
         async for step in steps:
             if step is not None and step.last:
-                yield step.of
+                yield step.run
                 await asyncio.sleep(0)  # what is all stored must not hold up other requests
 
 
-async def _lines(log: Log, composed: AsyncGenerator[Composing]) -> AsyncGenerator[bytes]:
+async def _lines(log: Log, composed: AsyncGenerator[PlanRun]) -> AsyncGenerator[bytes]:
     async with aclosing(composed):
         async for one in composed:
             yield _item(one, log) + b"\n"
 
 
 async def _answer(
-    request: Request, users: Sequence[int], composed: AsyncGenerator[Composing]
+    request: Request, users: Sequence[int], composed: AsyncGenerator[PlanRun]
 ) -> Response:
     log = _begin_log(request, users)
     items: dict[int, bytes] = {}
@@ -164,14 +164,14 @@ def _begin_log(request: Request, users: Sequence[int]) -> Log:
     return log
 
 
-def _item(composing: Composing, log: Log) -> bytes:
+def _item(run: PlanRun, log: Log) -> bytes:
     """One item as JSON, and in the log."""
-    result = ViewResult(composing.plan, composing.outcomes)
+    result = ViewResult(run.plan, run.outcomes)
     log["items"] += 1
     log["partial"] += not result.complete
     log["complete"] = log["items"] == log["users"] and not log["partial"]
     for name, reason in result.for_the_log()["failed"].items():
         log["failed"].setdefault(name, Counter())[reason] += 1
     status, member = (b"ok", b"overview") if result.failure is None else (b"failed", b"error")
-    user = composing.plan.subject
+    user = run.plan.subject
     return b'{"user_id":%d,"status":"%b","%b":%b}' % (user, status, member, result.body())

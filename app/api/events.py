@@ -76,11 +76,11 @@ async def events(
         async for step in steps:
             if step is None:
                 yield KEEPALIVE_COMMENT
-            elif step.landed:
-                outcomes = step.of.outcomes
+            elif step.completed:
+                outcomes = step.run.outcomes
                 yield b"".join(
                     _landed(name, render_section(plan, name, outcomes[name]))
-                    for name in step.landed
+                    for name in step.completed
                 )
     result = ViewResult(plan, outcomes)
     request.scope["log"] = result.for_the_log()

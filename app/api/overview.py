@@ -89,7 +89,7 @@ def _stream(request: Request, plan: Plan, context: Context, recorder: Recorder |
         state.fetch,
         state.found(context),
         at_once=len(plan.questions),
-        quiet=events.HEARTBEAT,
+        heartbeat=events.HEARTBEAT,
     )
     return Streamed(
         events.events(request, plan, steps, recorder),

@@ -12,7 +12,7 @@ from app.views.plan import Outcome, Outcomes, Plan
 
 
 @dataclass(slots=True, eq=False)
-class Composing:
+class PlanRun:
     """A plan on its way to an answer: its outcomes so far, in the order in which they landed."""
 
     plan: Plan
@@ -27,17 +27,17 @@ class Composing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something has come of a plan: `landed` are the sections that are new among its outcomes."""
+    """Progress of a run: `completed` are the sections whose outcomes are new."""
 
-    of: Composing
-    landed: tuple[str, ...]
+    run: PlanRun
+    completed: tuple[str, ...]
     last: bool
 
 
 def lookup(
     plan: Plan, context: Context, found: Callable[[Call], Answer | None]
 ) -> dict[str, Outcome]:
-    """What can be answered without asking anybody, and so without waiting or a task."""
+    """What can be answered scheduler anybody, and so without waiting or a task."""
     outcomes: dict[str, Outcome] = {}
     for name, question in plan.questions.items():
         call = Call(question, context)
@@ -67,78 +67,80 @@ async def compose(
     found: Callable[[Plan], dict[str, Outcome]],
     *,
     at_once: int,
-    quiet: float | None = None,
+    heartbeat: float | None = None,
 ) -> AsyncGenerator[Step | None]:
     """Ask the questions of all plans, `at_once` of them at a time, and tell each that lands.
 
     What is `found` of a plan is not asked. A plan is begun when there is room for it, so many plans
     cost no more memory than a few; each has exactly one step that is its last. None stands for
-    `quiet` seconds in which nothing has landed.
+    `heartbeat` seconds in which nothing has landed.
 
     As soon as one outcome decides the whole of its plan (it is required, or what all is about does
     not exist), the others of that plan are given up, and awaited. Only a `Failure` is an outcome:
     any other exception is raised. Whoever leaves before the end has to close the generator.
     """
-    asking = _Asking(context, fetch, quiet)
+    scheduler = _Scheduler(context, fetch, heartbeat)
     try:
         for plan in plans:
-            composing = Composing(plan, found(plan))
-            at_hand = tuple(composing.outcomes)
-            if at_hand:
-                asking.steps_at_hand.append(Step(composing, at_hand, composing.awaited == 0))
-            for name in (one for one in plan.questions if one not in at_hand):
-                while len(asking.running) >= at_once:
-                    for step in await asking.steps():
+            run = PlanRun(plan, found(plan))
+            cached = tuple(run.outcomes)
+            if cached:
+                scheduler.cached_steps.append(Step(run, cached, run.awaited == 0))
+            for name in (one for one in plan.questions if one not in cached):
+                while len(scheduler.running) >= at_once:
+                    for step in await scheduler.steps():
                         yield step
-                if composing.decided:
+                if run.decided:
                     break
-                asking.begin(composing, name)
-            if asking.steps_at_hand:
-                for step in await asking.steps():
+                scheduler.begin(run, name)
+            if scheduler.cached_steps:
+                for step in await scheduler.steps():
                     yield step
-        while asking.running:
-            for step in await asking.steps():
+        while scheduler.running:
+            for step in await scheduler.steps():
                 yield step
     finally:
-        await end(asking.running)
+        await end(scheduler.running)
 
 
-class _Asking:
+class _Scheduler:
     """The questions that are being asked, each in a task."""
 
-    def __init__(self, context: Context, fetch: Fetch, quiet: float | None) -> None:
+    def __init__(self, context: Context, fetch: Fetch, heartbeat: float | None) -> None:
         self._context = context
         self._fetch = fetch
-        self._quiet = quiet
-        self.running: dict[asyncio.Task[Outcome], tuple[Composing, str]] = {}
-        self.steps_at_hand: list[Step | None] = []
-        """What needs no asking; told when all else is under way for which there is room."""
+        self._heartbeat = heartbeat
+        self.running: dict[asyncio.Task[Outcome], tuple[PlanRun, str]] = {}
+        self.cached_steps: list[Step | None] = []
+        """What needs no call; sent when all else is under way for which there is room."""
 
-    def begin(self, composing: Composing, name: str) -> None:
-        call = Call(composing.plan.questions[name], self._context)
-        self.running[asyncio.create_task(_outcome(call, self._fetch))] = composing, name
+    def begin(self, run: PlanRun, name: str) -> None:
+        call = Call(run.plan.questions[name], self._context)
+        self.running[asyncio.create_task(_outcome(call, self._fetch))] = run, name
 
     async def steps(self) -> list[Step | None]:
         """What has come next, and at the same time."""
-        if self.steps_at_hand:
-            at_hand, self.steps_at_hand = self.steps_at_hand, []
-            return at_hand
-        await asyncio.wait(self.running, timeout=self._quiet, return_when=asyncio.FIRST_COMPLETED)
+        if self.cached_steps:
+            cached, self.cached_steps = self.cached_steps, []
+            return cached
+        await asyncio.wait(
+            self.running, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED
+        )
         ended = [task for task in self.running if task.done()]
         return [self._step(task) for task in ended] or [None]
 
     def _step(self, task: asyncio.Task[Outcome]) -> Step:
-        composing, name = self.running.pop(task)
-        composing.awaited -= 1
+        run, name = self.running.pop(task)
+        run.awaited -= 1
         if task.cancelled():
-            return Step(composing, (), composing.awaited == 0)
-        composing.outcomes[name] = outcome = task.result()
-        if _decides(composing.plan, name, outcome.result):
-            siblings = [task for task, (whose, _) in self.running.items() if whose is composing]
+            return Step(run, (), run.awaited == 0)
+        run.outcomes[name] = outcome = task.result()
+        if _decides(run.plan, name, outcome.result):
+            siblings = [task for task, (whose, _) in self.running.items() if whose is run]
             for sibling in siblings:
                 sibling.cancel()
-            composing.awaited, composing.decided = len(siblings), True
-        return Step(composing, (name,), composing.awaited == 0)
+            run.awaited, run.decided = len(siblings), True
+        return Step(run, (name,), run.awaited == 0)
 
 
 async def _outcome(call: Call, fetch: Fetch) -> Outcome:

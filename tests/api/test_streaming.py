@@ -10,7 +10,7 @@ import pytest
 from app.api.batch import BatchItem
 from app.api.hangup import ClientGone
 from app.api.streaming import Streamed
-from app.views.compose import Composing
+from app.views.compose import PlanRun
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
 from tests.api.serving import ABSENT, PATH, Hanging, a_scope, but, each, logged, serving
 from tests.fakes import ending, leaving_nothing, now
@@ -84,7 +84,7 @@ async def test_a_line_that_was_sent_is_held_by_nobody() -> None:
 
     async def read(_: bytes) -> None:
         gc.collect()
-        held.append(sum(isinstance(one, Composing) for one in gc.get_objects()))
+        held.append(sum(isinstance(one, PlanRun) for one in gc.get_objects()))
 
     users = "&".join(f"user_id={user}" for user in range(1, 41))
     async with serving(World(posts=0.1).upstream, fan_out=3) as service:

@@ -140,7 +140,7 @@ def worlds(draw: st.DrawFn, seconds: Sequence[float]) -> World:
 
 
 def outcomes(steps: Sequence[Step]) -> dict[int, Outcomes]:
-    return {step.of.plan.subject: step.of.outcomes for step in steps}
+    return {step.run.plan.subject: step.run.outcomes for step in steps}
 
 
 @given(worlds([sqrt(prime) for prime in PRIMES]), st.integers(1, 8))
@@ -164,10 +164,10 @@ def test_each_plan_has_one_last_step_and_each_outcome_one_step(world: World, at_
         async with leaving_nothing():
             steps = await world.steps(at_once)
         assert (world.in_flight, world.most <= at_once) == (0, True)
-        assert sorted(one.of.plan.subject for one in steps if one.last) == [
+        assert sorted(one.run.plan.subject for one in steps if one.last) == [
             plan.subject for plan in world.plans
         ]
-        landed = [(step.of.plan.subject, name) for step in steps for name in step.landed]
+        landed = [(step.run.plan.subject, name) for step in steps for name in step.completed]
         assert len(landed) == len(set(landed))
         kept = {
             (of, name): one for of, all_ in outcomes(steps).items() for name, one in all_.items()
@@ -196,7 +196,7 @@ async def test_what_is_stored_is_told_while_the_rest_is_on_its_way() -> None:
     seen = list[tuple[float, Name, bool]]()
     async for step in compose(plans, a_context(), world.fetch, world.found, at_once=2):
         assert step is not None
-        seen += [(now(), (step.of.plan.subject, name), step.last) for name in step.landed]
+        seen += [(now(), (step.run.plan.subject, name), step.last) for name in step.completed]
     assert [time for time, _ in world.began] == [0.0, 0.0]
     assert seen[0] == (0.0, (0, "posts"), False)
     # There is no room for anything more, and it takes none.
@@ -264,7 +264,7 @@ async def test_a_bug_is_raised_and_ends_all_that_is_under_way(at_once: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("quiet", "steps"),
+    ("heartbeat", "steps"),
     [
         (None, [(2.5, True), (4.0, True), (4.3, True)]),
         (1.0, [(1, False), (2, False), (2.5, True), (3.5, False), (4.0, True), (4.3, True)]),
@@ -272,12 +272,14 @@ async def test_a_bug_is_raised_and_ends_all_that_is_under_way(at_once: int) -> N
     ],
 )
 async def test_a_silence_is_told_after_each_while_of_it(
-    quiet: float | None, steps: list[tuple[float, bool]]
+    heartbeat: float | None, steps: list[tuple[float, bool]]
 ) -> None:
     fates = {(0, name): Fate(time) for name, time in zip(NAMES, (2.5, 4.0, 4.3), strict=True)}
     world = World([a_plan(0)], fates)
     seen = list[tuple[float, bool]]()
-    composed = compose(world.plans, a_context(), world.fetch, world.found, at_once=3, quiet=quiet)
+    composed = compose(
+        world.plans, a_context(), world.fetch, world.found, at_once=3, heartbeat=heartbeat
+    )
     async for step in composed:
         seen.append((round(now(), 3), step is not None))
     assert seen == steps
