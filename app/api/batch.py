@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, RootModel
 from app.api import caching, examples
 from app.api.choice import Include, Require, parse_sections
 from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
-from app.api.hangup import HangUp
+from app.api.hangup import CancelOnDisconnect
 from app.api.negotiation import prefers
 from app.api.problems import OverviewFailed, UserNotFound
 from app.api.streaming import Streamed
@@ -134,7 +134,7 @@ async def _answer(
     log = _begin_log(request, users)
     items: dict[int, bytes] = {}
     outcomes: dict[str, Outcome] = {}
-    async with HangUp(request.receive), aclosing(composed):
+    async with CancelOnDisconnect(request.receive), aclosing(composed):
         async for one in composed:
             user = one.plan.subject
             items[user] = _item(one, log)

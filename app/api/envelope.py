@@ -11,7 +11,7 @@ from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.hangup import ClientGone
+from app.api.hangup import ClientDisconnected
 from app.api.problems import problem
 from app.telemetry.logs import Log
 
@@ -65,7 +65,7 @@ class Envelope:
 
         try:
             await self._app(scope, receive, dressed)
-        except ClientGone:
+        except ClientDisconnected:
             status = 499  # nginx's name for it; nobody is there to read it
         except asyncio.CancelledError:
             if status:

@@ -6,11 +6,11 @@ from types import TracebackType
 from starlette.types import Receive
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """Nobody is left to answer."""
 
 
-class HangUp:
+class CancelOnDisconnect:
     """`async with` around work for one client: when the client leaves, the work is cancelled.
 
     FastAPI goes on with a handler whose client has left. Uvicorn says so only to whoever is
@@ -52,4 +52,4 @@ class HangUp:
         if self._worker.cancelling() > self._cancelled_before:
             raise asyncio.CancelledError from exc  # somebody else's cancellation goes first
         if self._gone:
-            raise ClientGone from exc
+            raise ClientDisconnected from exc

@@ -11,7 +11,7 @@ from app.api import caching, events, examples
 from app.api.choice import Include, Require, parse_sections
 from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
 from app.api.dependencies import fan_out as fan_out_of
-from app.api.hangup import HangUp
+from app.api.hangup import CancelOnDisconnect
 from app.api.negotiation import prefers
 from app.api.problems import respond
 from app.api.streaming import Streamed
@@ -107,7 +107,7 @@ async def _answer(
     outcomes: Outcomes = state.found(context)(plan)
     all_found = len(outcomes) == len(plan.questions)
     if not all_found:
-        async with HangUp(request.receive):
+        async with CancelOnDisconnect(request.receive):
             outcomes = await gather(plan, context, state.fetch, outcomes)
     now = asyncio.get_running_loop().time()
     rewritable = all_found and recorder is None

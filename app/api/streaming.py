@@ -6,7 +6,7 @@ from contextlib import aclosing
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.hangup import HangUp
+from app.api.hangup import CancelOnDisconnect
 
 UNSTORED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """What comes to be known as it leaves is not for keeping, nor for a proxy to collect."""
@@ -32,7 +32,7 @@ class Streamed(StreamingResponse):
         self._last_words = last_words
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with HangUp(receive), aclosing(self._content):
+        async with CancelOnDisconnect(receive), aclosing(self._content):
             if "without_content" in scope:  # HEAD: no header depends on the work
                 start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 await send(start)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from app.api.hangup import ClientGone, HangUp
+from app.api.hangup import CancelOnDisconnect, ClientDisconnected
 from tests.api.serving import PATH, a_scope, healthy, logged, serving
 from tests.fakes import ending, now
 
@@ -35,7 +35,7 @@ class Client:
 
 
 async def work(client: Client, doing: Awaitable[object]) -> None:
-    async with HangUp(client.receive):
+    async with CancelOnDisconnect(client.receive):
         await doing
 
 
@@ -46,13 +46,13 @@ async def test_work_that_is_done_in_time_is_left_alone() -> None:
 
 
 async def test_work_ends_when_the_client_leaves() -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnected):
         await work(Client(1), asyncio.sleep(60))
     assert now() == 1.0
 
 
 async def test_who_worked_for_it_can_go_on_with_something_else() -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnected):
         await work(Client(1), asyncio.sleep(60))
     task = asyncio.current_task()
     assert task is not None

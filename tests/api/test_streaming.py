@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import pytest
 
 from app.api.batch import BatchItem
-from app.api.hangup import ClientGone
+from app.api.hangup import ClientDisconnected
 from app.api.streaming import Streamed
 from app.views.compose import PlanRun
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
@@ -195,7 +195,7 @@ async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> Non
 
     response = Streamed(content(), "text/plain", {})
     error = await ending(response(a_scope("/"), receive, send))
-    assert isinstance(error, ClientGone)
+    assert isinstance(error, ClientDisconnected)
     assert closed == [4.0]
 
 
