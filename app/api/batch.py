@@ -17,7 +17,7 @@ from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context
 from app.api.hangup import CancelOnDisconnect
 from app.api.negotiation import prefers
 from app.api.problems import OverviewFailed, UserNotFound
-from app.api.streaming import Streamed
+from app.api.streaming import ClosingStreamingResponse
 from app.api.whole import ViewResult
 from app.sources.resource import Id
 from app.views.compose import PlanRun, Step, compose
@@ -100,7 +100,7 @@ async def get_overviews(
     )
     if prefers(request, NDJSON):
         lines = _lines(_begin_log(request, users), composed)
-        return Streamed(lines, NDJSON, {"Vary": state.vary})
+        return ClosingStreamingResponse(lines, NDJSON, {"Vary": state.vary})
     return await _answer(request, users, composed)
 
 

@@ -94,7 +94,7 @@ async def events(
     yield b"".join([*given_up, done])
 
 
-def mistaken(plan: Plan) -> bytes:
+def internal_error_event(plan: Plan) -> bytes:
     """The last event, if a bug of ours ends the others: the 500 that JSON would have been."""
     error = problem_json("internal_error", "this service made a mistake")
     return _done(plan, complete=False, status=500, error=error)

@@ -14,7 +14,7 @@ from app.api.dependencies import fan_out as fan_out_of
 from app.api.hangup import CancelOnDisconnect
 from app.api.negotiation import prefers
 from app.api.problems import respond
-from app.api.streaming import Streamed
+from app.api.streaming import ClosingStreamingResponse
 from app.api.whole import ViewResult
 from app.api.written import Written
 from app.resilience.call import Context
@@ -81,7 +81,9 @@ async def get_overview(
     return await answer(request, fan_out)
 
 
-def _stream(request: Request, plan: Plan, context: Context, recorder: Recorder | None) -> Streamed:
+def _stream(
+    request: Request, plan: Plan, context: Context, recorder: Recorder | None
+) -> ClosingStreamingResponse:
     state = service(request)
     steps = compose(
         [plan],
@@ -91,11 +93,11 @@ def _stream(request: Request, plan: Plan, context: Context, recorder: Recorder |
         at_once=len(plan.questions),
         heartbeat=events.HEARTBEAT,
     )
-    return Streamed(
+    return ClosingStreamingResponse(
         events.events(request, plan, steps, recorder),
         events.MEDIA_TYPE,
         {"Vary": state.vary},
-        last_words=events.mistaken(plan),
+        error_tail=events.internal_error_event(plan),
     )
 
 

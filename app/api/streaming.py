@@ -12,12 +12,12 @@ UNSTORED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """What comes to be known as it leaves is not for keeping, nor for a proxy to collect."""
 
 
-class Streamed(StreamingResponse):
+class ClosingStreamingResponse(StreamingResponse):
     """Ends when its content does or its client leaves, and leaves nothing of the content behind.
 
     Starlette and FastAPI cancel whoever sends, but let a generator that waits to be continued go
     to the garbage collector, with all that it has under way. When a bug of ours ends the content,
-    the client hears `last_words`, and that the connection breaks.
+    the client hears `error_tail`, and that the connection breaks.
     """
 
     def __init__(
@@ -25,11 +25,11 @@ class Streamed(StreamingResponse):
         content: AsyncGenerator[bytes],
         media_type: str,
         headers: dict[str, str],
-        last_words: bytes = b"",
+        error_tail: bytes = b"",
     ) -> None:
         super().__init__(content, media_type=media_type, headers={**UNSTORED, **headers})
         self._content = content
-        self._last_words = last_words
+        self._error_tail = error_tail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with CancelOnDisconnect(receive), aclosing(self._content):
@@ -41,7 +41,7 @@ class Streamed(StreamingResponse):
             try:
                 await self.stream_response(send)
             except Exception as bug:  # noqa: BLE001 - it is raised again below
-                body = {"type": "http.response.body", "body": self._last_words, "more_body": True}
+                body = {"type": "http.response.body", "body": self._error_tail, "more_body": True}
                 try:
                     await send(body)
                 finally:

@@ -9,7 +9,7 @@ import pytest
 
 from app.api.batch import BatchItem
 from app.api.hangup import ClientDisconnected
-from app.api.streaming import Streamed
+from app.api.streaming import ClosingStreamingResponse
 from app.views.compose import PlanRun
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
 from tests.api.serving import ABSENT, PATH, Hanging, a_scope, but, each, logged, serving
@@ -193,7 +193,7 @@ async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> Non
         if isinstance(message, dict) and message.get("body"):
             await asyncio.Event().wait()
 
-    response = Streamed(content(), "text/plain", {})
+    response = ClosingStreamingResponse(content(), "text/plain", {})
     error = await ending(response(a_scope("/"), receive, send))
     assert isinstance(error, ClientDisconnected)
     assert closed == [4.0]
