@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from app.api import caching
 from app.api.remembering import Remembered
-from app.api.trace import continued
+from app.api.trace import extract_trace_headers
 from app.resilience.call import Answer, Call, Context
 from app.resilience.events import Emit
 from app.resilience.pipeline import Upstream
@@ -99,7 +99,7 @@ def request_context(
         fan_out=fan_out,
         request_id=request.scope["request_id"],
         headers=tuple(one for one in request.scope["headers"] if one[0] in state.forwarded),
-        trace=continued(request.scope["headers"]),
+        trace=extract_trace_headers(request.scope["headers"]),
         no_cache=caching.bypasses_cache(request.headers.getlist("cache-control")),
         overload_wait=overload_wait(
             (state.upstreams[one.upstream].bulkhead for one in plan.questions.values()), seconds

@@ -15,7 +15,7 @@ _TRACEPARENT = re.compile(
 )
 
 
-def continued(headers: Iterable[Header]) -> tuple[Header, ...]:
+def extract_trace_headers(headers: Iterable[Header]) -> tuple[Header, ...]:
     """The trace headers among `headers`, names in lower case, if they make a valid context."""
     found = tuple(one for one in headers if one[0] in (b"traceparent", b"tracestate"))
     parents = [value for name, value in found if name == b"traceparent"]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.api.trace import Header, continued
+from app.api.trace import Header, extract_trace_headers
 from tests.api.serving import PATH, healthy, serving
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ STATE: Header = (b"tracestate", b"vendor=1")
 @pytest.mark.parametrize("parent", [PARENT, b"cc-" + PARENT[3:] + b"-what-comes-later"])
 def test_a_valid_context_goes_on_as_it_came(parent: bytes) -> None:
     found = ((b"traceparent", parent), STATE)
-    assert continued([(b"host", b"a"), *found]) == found
+    assert extract_trace_headers([(b"host", b"a"), *found]) == found
 
 
 @pytest.mark.parametrize(
@@ -32,15 +32,15 @@ def test_a_valid_context_goes_on_as_it_came(parent: bytes) -> None:
     ],
 )
 def test_an_invalid_one_is_dropped_and_its_state_too(parent: bytes) -> None:
-    assert continued([(b"traceparent", parent), STATE]) == ()
+    assert extract_trace_headers([(b"traceparent", parent), STATE]) == ()
 
 
 def test_two_parents_are_none() -> None:
-    assert continued([(b"traceparent", PARENT), (b"traceparent", PARENT), STATE]) == ()
+    assert extract_trace_headers([(b"traceparent", PARENT), (b"traceparent", PARENT), STATE]) == ()
 
 
 def test_a_state_without_a_parent_says_nothing() -> None:
-    assert continued([STATE]) == ()
+    assert extract_trace_headers([STATE]) == ()
 
 
 async def test_every_upstream_is_told_of_the_trace_and_no_cache_is_split_by_it() -> None:
