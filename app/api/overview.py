@@ -16,7 +16,7 @@ from app.api.negotiation import prefers
 from app.api.problems import respond
 from app.api.streaming import ClosingStreamingResponse
 from app.api.whole import ViewResult
-from app.api.written import Written
+from app.api.written import ResponseCache
 from app.resilience.call import Context
 from app.sources.resource import Id
 from app.views.compose import compose, gather
@@ -64,14 +64,14 @@ async def get_overview(
     plan = overview(user_id, *parse_sections(include, require))
     state = service(request)
     explains = explain == "true" and state.settings.explains
-    written = Written()
+    responses = ResponseCache()
 
     async def answer(request: Request, fan_out: asyncio.Semaphore) -> Response:
         recorder = Recorder(plan, request.scope["arrived"]) if explains else None
         context = request_context(request, fan_out, timeout_ms, plan, recorder)
         if prefers(request, events.MEDIA_TYPE):
             return _stream(request, plan, context, recorder)
-        return await _answer(request, plan, context, recorder, written)
+        return await _answer(request, plan, context, recorder, responses)
 
     async def repeat(request: Request) -> Response:
         return await answer(request, await fan_out_of(request))
@@ -102,7 +102,11 @@ def _stream(
 
 
 async def _answer(
-    request: Request, plan: Plan, context: Context, recorder: Recorder | None, written: Written
+    request: Request,
+    plan: Plan,
+    context: Context,
+    recorder: Recorder | None,
+    responses: ResponseCache,
 ) -> Response:
     began = perf_counter()
     state = service(request)
@@ -114,7 +118,7 @@ async def _answer(
     now = asyncio.get_running_loop().time()
     rewritable = all_found and recorder is None
     if rewritable and "if-none-match" not in request.headers:
-        response = written.again(outcomes, now)
+        response = responses.get(outcomes, now)
         if response is not None:
             request.scope["log"] = _ALL_IS_WELL
             return response
@@ -140,5 +144,5 @@ async def _answer(
             return Response(status_code=304, headers=headers)
     response = Response(result.body(timeline), headers=headers, media_type="application/json")
     if rewritable and result.complete:
-        written.keep(outcomes, now, response)
+        responses.put(outcomes, now, response)
     return response

@@ -13,7 +13,7 @@ _LARGEST = 16 * 1024
 
 
 @dataclass(slots=True)
-class Written:
+class ResponseCache:
     """The last response to one request whose sections were all stored.
 
     Its times to live are in whole seconds, so it is good until one of them is a second less; its
@@ -25,7 +25,7 @@ class Written:
     _until: float = -inf
     _response: Response | None = None
 
-    def again(self, found: Outcomes, now: float) -> Response | None:
+    def get(self, found: Outcomes, now: float) -> Response | None:
         """The response, if `found` is what it was written from."""
         if now >= self._until or len(found) != len(self._answers):
             return None
@@ -34,7 +34,7 @@ class Written:
                 return None
         return self._response
 
-    def keep(self, found: Outcomes, now: float, response: Response) -> None:
+    def put(self, found: Outcomes, now: float, response: Response) -> None:
         if len(response.body) > _LARGEST:
             return
         answers = [one.result for one in found.values() if isinstance(one.result, Answer)]

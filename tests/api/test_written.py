@@ -5,7 +5,7 @@ import pytest
 import respx
 from fastapi.responses import Response
 
-from app.api.written import Written
+from app.api.written import ResponseCache
 from app.resilience.call import Answer, Tally
 from app.views.plan import Outcome
 from tests.api.serving import POST, but, each, serving
@@ -24,25 +24,25 @@ def found(*answers: Answer) -> dict[str, Outcome]:
     ("now", "same"), [(10.0, True), (10.24, True), (10.25, False), (11.0, False)]
 )
 def test_it_is_good_until_a_time_to_live_is_a_second_less(now: float, same: bool) -> None:
-    written, response = Written(), Response(b"{}")
+    responses, response = ResponseCache(), Response(b"{}")
     answers = found(an_answer(cache_policy=kept(15.5)), an_answer(cache_policy=kept(70.25)))
-    written.keep(answers, 10.0, response)
-    assert (written.again(answers, now) is response) is same
+    responses.put(answers, 10.0, response)
+    assert (responses.get(answers, now) is response) is same
 
 
 def test_equal_answers_are_not_the_same_and_fewer_are_not_either() -> None:
-    written, one, other = Written(), *(an_answer(cache_policy=kept(60.5)) for _ in range(2))
-    written.keep(found(one, one), 10.0, Response(b"{}"))
+    responses, one, other = ResponseCache(), *(an_answer(cache_policy=kept(60.5)) for _ in range(2))
+    responses.put(found(one, one), 10.0, Response(b"{}"))
     assert one == other
-    assert written.again(found(one, other), 10.0) is None
-    assert written.again(found(one), 10.0) is None
-    assert written.again(found(one, one), 10.0) is not None
+    assert responses.get(found(one, other), 10.0) is None
+    assert responses.get(found(one), 10.0) is None
+    assert responses.get(found(one, one), 10.0) is not None
 
 
 def test_what_is_large_is_written_each_time() -> None:
-    written, answers = Written(), found(an_answer(cache_policy=kept(60.5)))
-    written.keep(answers, 10.0, Response(b" " * 16_385))
-    assert written.again(answers, 10.0) is None
+    responses, answers = ResponseCache(), found(an_answer(cache_policy=kept(60.5)))
+    responses.put(answers, 10.0, Response(b" " * 16_385))
+    assert responses.get(answers, 10.0) is None
 
 
 async def test_what_one_client_has_fetched_anew_all_others_see_at_once(
