@@ -14,7 +14,7 @@ from fastapi import Depends, Header, Request
 from pydantic import BeforeValidator, Field
 
 from app.api import caching
-from app.api.remembering import Remembered
+from app.api.remembering import RouteCache
 from app.api.trace import extract_trace_headers
 from app.resilience.call import Answer, Call, Context
 from app.resilience.events import Emit
@@ -33,7 +33,7 @@ class Service:
     upstreams: Mapping[str, Upstream]
     forwarded: frozenset[bytes]
     vary: str
-    remembered: Remembered = field(default_factory=Remembered)
+    route_cache: RouteCache = field(default_factory=RouteCache)
     draining: bool = False
 
     def lookup(self, call: Call) -> Answer | None:

@@ -73,11 +73,11 @@ async def get_overview(
             return _stream(request, plan, context, recorder)
         return await _answer(request, plan, context, recorder, responses)
 
-    async def repeat(request: Request) -> Response:
+    async def replay(request: Request) -> Response:
         return await answer(request, await fan_out_of(request))
 
     if not state.settings.demo:  # whose faults are another parameter
-        state.remembered.add(request.scope, repeat)
+        state.route_cache.add(request.scope, replay)
     return await answer(request, fan_out)
 
 

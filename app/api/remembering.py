@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-Repeat = Callable[[Request], Awaitable[Response]]
+Replay = Callable[[Request], Awaitable[Response]]
 """Answers another request that differs from the first one in nothing that was solved."""
 
 _Key = tuple[str, str, bytes, tuple[bytes, ...]]
@@ -21,22 +21,22 @@ _LONGEST = 256
 that clients can make us spend."""
 
 
-class Remembered:
+class RouteCache:
     """Repeats by request; the oldest goes when there are too many."""
 
     def __init__(self) -> None:
-        self._repeats: dict[_Key, Repeat] = {}
+        self._replays: dict[_Key, Replay] = {}
 
-    def find(self, scope: Scope) -> Repeat | None:
-        return self._repeats.get(_key(scope))
+    def get(self, scope: Scope) -> Replay | None:
+        return self._replays.get(_key(scope))
 
-    def add(self, scope: Scope, repeat: Repeat) -> None:
+    def add(self, scope: Scope, replay: Replay) -> None:
         _, path, query, timeouts = key = _key(scope)
         if len(path) + len(query) + sum(1 + len(one) for one in timeouts) > _LONGEST:
             return
-        if len(self._repeats) >= _MOST:
-            del self._repeats[next(iter(self._repeats))]
-        self._repeats[key] = repeat
+        if len(self._replays) >= _MOST:
+            del self._replays[next(iter(self._replays))]
+        self._replays[key] = replay
 
 
 def _key(scope: Scope) -> _Key:
@@ -45,17 +45,17 @@ def _key(scope: Scope) -> _Key:
     return scope["method"], scope["path"], scope["query_string"], timeouts
 
 
-class Remembering:
-    """Answers what is remembered, past FastAPI; the endpoints say what is (`Remembered.add`)."""
+class RouteCacheMiddleware:
+    """Answers what is remembered, past FastAPI; the endpoints say what is (`RouteCache.add`)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            repeat = scope["app"].state.service.remembered.find(scope)
-            if repeat is not None:
-                response = await repeat(Request(scope, receive))
+            replay = scope["app"].state.service.route_cache.get(scope)
+            if replay is not None:
+                response = await replay(Request(scope, receive))
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -8,7 +8,7 @@ import respx
 from fastapi import Request, Response
 from starlette.types import Scope
 
-from app.api.remembering import Remembered
+from app.api.remembering import RouteCache
 from tests.api.serving import (
     ID,
     PATH,
@@ -117,15 +117,15 @@ async def never(_: Request) -> Response:
 )
 def test_only_what_is_short_is_remembered(asked: Scope, worth_it: bool) -> None:
     """Whoever makes up requests must not fill our memory with them."""
-    remembered = Remembered()
-    remembered.add(asked, never)
-    assert (remembered.find(asked) is never) is worth_it
+    route_cache = RouteCache()
+    route_cache.add(asked, never)
+    assert (route_cache.get(asked) is never) is worth_it
 
 
 def test_no_more_than_so_many_are_remembered() -> None:
-    remembered = Remembered()
+    route_cache = RouteCache()
     requests = [a_request(PATH, f"n={number}") for number in range(10_000)]
     for request in requests:
-        remembered.add(request, never)
-    assert sum(remembered.find(request) is not None for request in requests) <= 5000
-    assert remembered.find(requests[-1]) is never
+        route_cache.add(request, never)
+    assert sum(route_cache.get(request) is not None for request in requests) <= 5000
+    assert route_cache.get(requests[-1]) is never
