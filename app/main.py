@@ -9,7 +9,7 @@ from starlette.middleware import Middleware
 from app import settings as configuration
 from app.api import batch, docs, health, openapi, overview, page, problems
 from app.api.dependencies import Service
-from app.api.envelope import Envelope
+from app.api.envelope import RequestMiddleware
 from app.api.remembering import RouteCacheMiddleware
 from app.demo import FAULT_HEADER, demo_fault, demo_upstream
 from app.resilience.cache import Store
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
-        middleware=[Middleware(Envelope, log=log), Middleware(RouteCacheMiddleware)],
+        middleware=[Middleware(RequestMiddleware, log=log), Middleware(RouteCacheMiddleware)],
     )
     for views in (overview.router, batch.router):
         app.include_router(views, dependencies=[Depends(demo_fault)] if settings.demo else [])

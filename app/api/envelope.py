@@ -32,7 +32,7 @@ SAFE = (
 )
 
 
-class Envelope:
+class RequestMiddleware:
     """Plain ASGI: Starlette's `BaseHTTPMiddleware` hides a client's leaving and costs a task."""
 
     def __init__(self, app: ASGIApp, log: Log) -> None:
@@ -54,7 +54,7 @@ class Envelope:
         scope["arrived"] = asyncio.get_running_loop().time()
         status = 0
 
-        async def dressed(message: Message) -> None:
+        async def send_wrapper(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -64,19 +64,21 @@ class Envelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, dressed)
+            await self._app(scope, receive, send_wrapper)
         except ClientDisconnected:
             status = 499  # nginx's name for it; nobody is there to read it
         except asyncio.CancelledError:
             if status:
                 raise
             # Told twice to stop, the server waits no longer: this is the last word it can have.
-            await problem("draining", "this service had to stop")(scope, receive, dressed)
+            await problem("draining", "this service had to stop")(scope, receive, send_wrapper)
         except Exception:
             self._log.exception("internal error", request_id=scope["request_id"])
             if status:  # too late for a word: the broken connection has to say it
                 raise
-            await problem("internal_error", "this service made a mistake")(scope, receive, dressed)
+            await problem("internal_error", "this service made a mistake")(
+                scope, receive, send_wrapper
+            )
         finally:
             self._log.info(
                 "request",
