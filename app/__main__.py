@@ -30,8 +30,8 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._log = log
-        self._under_way: set[asyncio.Task[None]] | None = None
-        self._late = inf
+        self._in_flight: set[asyncio.Task[None]] | None = None
+        self._drain_deadline = inf
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
@@ -54,17 +54,17 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not handed on to uvicorn: it would raise the signal again when all is done, and a stop
         # that went well would look like a kill.
-        if not self.started or self._under_way is not None:
+        if not self.started or self._in_flight is not None:
             self.should_exit = self.force_exit = True
             return
         self._app.state.service.draining = True
-        self._under_way = set(self.server_state.tasks)
+        self._in_flight = set(self.server_state.tasks)
         # By then every answer is out; what is left waits for a client that does not read.
-        self._late = monotonic() + self._app.state.service.settings.request_timeout_max
+        self._drain_deadline = monotonic() + self._app.state.service.settings.request_timeout_max
 
     async def on_tick(self, counter: int) -> bool:
-        drained = self._under_way is not None and (
-            all(task.done() for task in self._under_way) or monotonic() > self._late
+        drained = self._in_flight is not None and (
+            all(task.done() for task in self._in_flight) or monotonic() > self._drain_deadline
         )
         return await super().on_tick(counter) or drained
 
