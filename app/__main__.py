@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.protocol import PATIENCE, Protocol
+from app.api.protocol import IDLE_TIMEOUT, Protocol
 from app.main import create_app
 from app.settings import ConfigError, Settings, load, unknown
 from app.telemetry import logs
@@ -94,7 +94,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here depends on who asks, or over what
-        timeout_keep_alive=PATIENCE,
+        timeout_keep_alive=IDLE_TIMEOUT,
         # For those who came after the signal, and for what is written but not yet taken.
         timeout_graceful_shutdown=ceil(settings.request_timeout_max),
     )

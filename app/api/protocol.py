@@ -14,7 +14,7 @@ from app.api.problems import problem
 
 # Twice what most proxies let through.
 _LARGEST_HEAD = 65_536
-PATIENCE = 75
+IDLE_TIMEOUT = 75
 """Seconds without progress: an idle connection, a head that does not end, an answer not taken.
 
 Longer than load balancers keep an idle connection (60 s is usual), so that it is they who close it
@@ -42,7 +42,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         # So writing is paused whenever something is left unsent, and until all of it is.
         transport.set_write_buffer_limits(0)
-        self._for_head = self.loop.call_later(PATIENCE, transport.abort)
+        self._for_head = self.loop.call_later(IDLE_TIMEOUT, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -61,7 +61,7 @@ class Protocol(HttpToolsProtocol):
                 return
         super().data_received(data)
         if self._in_head and self._head and self._for_head is None:
-            self._for_head = self.loop.call_later(PATIENCE, self.transport.abort)
+            self._for_head = self.loop.call_later(IDLE_TIMEOUT, self.transport.abort)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -99,7 +99,7 @@ class Protocol(HttpToolsProtocol):
 
     def _wait_for_reader(self, unsent: int) -> None:
         """TCP would wait for ever for a client that is there and takes nothing."""
-        self._for_reader = self.loop.call_later(PATIENCE, self._look_at_reader, unsent)
+        self._for_reader = self.loop.call_later(IDLE_TIMEOUT, self._look_at_reader, unsent)
 
     def _look_at_reader(self, unsent_before: int) -> None:
         unsent = self.transport.get_write_buffer_size()
