@@ -8,13 +8,13 @@
     ├── NotFound         404  the resource does not exist
     ├── CircuitOpen      503  the breaker is open
     └── Overloaded       503  no capacity of ours
-        └── TooManyRequests   no capacity of the upstream's: it said 429
+        └── TooManyRequests   no capacity of the upstream's: it answered 429
 
 Only a `Failure` becomes a failed section. Any other exception is our own bug and surfaces as one.
 """
 
 from math import inf
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 Reason = Literal[
     "timeout",
@@ -27,20 +27,45 @@ Reason = Literal[
 ]
 
 
+class Policy(NamedTuple):
+    """What the layers do about a failure: the one place where failures are classified."""
+
+    retry_on: Literal["any_mirror", "other_mirror", "never"]
+    """Where the same question may be asked again at once."""
+    breaker: Literal["failure", "success", "ignored"]
+    """What it counts for the circuit breaker of the mirror. A timeout counts only if the attempt
+    was allotted a fair time."""
+    answered: bool
+    """Whether the upstream did the work of answering: then it counts for latency and limits."""
+    stale_if_error: bool
+    """Whether last good data may stand in for the answer (RFC 5861 §4)."""
+
+
+# A 4xx is an answer: the upstream was asked, did its work, and would say the same again. So it is
+# good for the breaker, counts for latency and limits, and stale data must not contradict it.
+# fmt: off
+#                   retry_on        breaker    answered  stale_if_error
+_FAULT     = Policy("any_mirror",   "failure", False,    True)
+_GARBAGE   = Policy("other_mirror", "failure", False,    True)
+_ANSWER    = Policy("never",        "success", True,     False)
+_NOT_ASKED = Policy("never",        "ignored", False,    True)
+_QUOTA     = Policy("any_mirror",   "ignored", False,    True)
+# fmt: on
+
+
 class Failure(Exception):
     """A call that ended without an answer.
 
     `detail` goes to clients: it must not name hosts, URLs, headers or bodies. `cause` goes to the
     log: the name of what happened underneath. `retry_after` is in seconds. `retryable` is for
-    clients, who may come back at any time; `retry_on` is for us, who would ask again at once: any
-    mirror or only another one.
+    clients, who may come back at any time; `policy` is for the layers.
     """
 
     reason: ClassVar[Reason]
     status: ClassVar[int]
     title: ClassVar[str]
     retryable: bool = True
-    retry_on: Literal["any_mirror", "other_mirror", "never"] = "never"
+    policy: Policy
 
     def __init__(
         self, detail: str, *, cause: str | None = None, retry_after: float | None = None
@@ -57,7 +82,7 @@ class Timeout(Failure):
     reason = "timeout"
     status = 504
     title = "The upstream did not answer in time"
-    retry_on = "any_mirror"
+    policy = _FAULT
 
     def __init__(self, detail: str, *, cause: str | None = None, allotted: float = inf) -> None:
         super().__init__(detail, cause=cause)
@@ -68,7 +93,7 @@ class Unreachable(Failure):
     reason = "unreachable"
     status = 502
     title = "The upstream could not be reached"
-    retry_on = "any_mirror"
+    policy = _FAULT
 
 
 class UpstreamStatus(Failure):
@@ -83,7 +108,7 @@ class UpstreamStatus(Failure):
             f"the upstream answered {code}", cause=f"HTTP {code}", retry_after=retry_after
         )
         self.retryable = code >= 500 or code == 408
-        self.retry_on = "any_mirror" if self.retryable else "never"
+        self.policy = _FAULT if self.retryable else _ANSWER
 
 
 class InvalidPayload(Failure):
@@ -91,7 +116,7 @@ class InvalidPayload(Failure):
     status = 502
     title = "The upstream's answer could not be understood"
     retryable = False
-    retry_on = "other_mirror"
+    policy = _GARBAGE
 
 
 class NotFound(Failure):
@@ -99,21 +124,24 @@ class NotFound(Failure):
     status = 404
     title = "There is no such resource"
     retryable = False
+    policy = _ANSWER
 
 
 class CircuitOpen(Failure):
     reason = "circuit_open"
     status = 503
     title = "The upstream is resting after too many failures"
+    policy = _NOT_ASKED
 
 
 class Overloaded(Failure):
     reason = "overloaded"
     status = 503
     title = "There is no capacity for this call right now"
+    policy = _NOT_ASKED
 
 
 class TooManyRequests(Overloaded):
-    """Told apart because asking again is no use for a lack of ours, and may be for theirs."""
+    """The upstream's lack of capacity, not ours: asking again at once may help."""
 
-    retry_on = "any_mirror"
+    policy = _QUOTA

@@ -7,14 +7,17 @@ from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
 from app import settings as configuration
-from app.api import batch, docs, health, openapi, overview, page, problems
-from app.api.dependencies import Service
-from app.api.envelope import RequestMiddleware
-from app.api.remembering import RouteCacheMiddleware
+from app.api import batch, health, overview, site
+from app.api.dependencies import ServiceState
+from app.api.openapi import document
+from app.call import Event
 from app.demo import FAULT_HEADER, demo_fault, demo_upstream
-from app.resilience.cache import Store
-from app.resilience.events import Event, to_watcher
+from app.problems import handlers as problems
+from app.resilience.events import emit_to_watcher
 from app.resilience.pipeline import pipeline
+from app.resilience.store import Store
+from app.server.middleware import RequestMiddleware
+from app.server.route_cache import RouteCache, RouteCacheMiddleware
 from app.settings import Settings
 from app.telemetry import logs
 from app.upstream.client import Client, Transport, embedded
@@ -32,16 +35,17 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
     """
     settings = settings or configuration.load()
     log = logs.logger(settings)
+    route_cache = RouteCache()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with Client(transport or _transport(settings)) as client:
-            app.state.service = service = _service(settings, client, log)
+            app.state.service = state = _service_state(settings, client, log, route_cache)
             try:
                 yield
             finally:
-                for upstream in service.upstreams.values():
-                    await upstream.fetch.aclose()
+                for upstream in state.upstreams.values():
+                    await upstream.aclose()
 
     app = FastAPI(
         title="Tributary",
@@ -52,16 +56,18 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
-        middleware=[Middleware(RequestMiddleware, log=log), Middleware(RouteCacheMiddleware)],
+        middleware=[
+            Middleware(RequestMiddleware, log=log),
+            Middleware(RouteCacheMiddleware, cache=route_cache),
+        ],
     )
-    for views in (overview.router, batch.router):
-        app.include_router(views, dependencies=[Depends(demo_fault)] if settings.demo else [])
-    app.include_router(health.router)
-    app.include_router(problems.router)
-    problems.handle_problems(app)
-    page.page(app, settings)
-    docs.docs(app)
-    openapi.describe(app, settings)
+    of_views = [Depends(demo_fault)] if settings.demo else []
+    overview.install(app, of_views)
+    batch.install(app, of_views)
+    health.install(app)
+    problems.install(app)
+    site.install(app, settings)
+    document.install(app, settings)
     return app
 
 
@@ -71,13 +77,15 @@ def _transport(settings: Settings) -> Transport:
     return AiohttpTransport(sum(upstream.concurrency for _, upstream in settings.upstreams.items()))
 
 
-def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
+def _service_state(
+    settings: Settings, client: Client, log: logs.Log, route_cache: RouteCache
+) -> ServiceState:
     store = Store()
-    tell = logs.event_logger(log)
+    log_event = logs.event_logger(log)
 
     def emit(event: Event) -> None:
-        tell(event)
-        to_watcher(event)
+        log_event(event)
+        emit_to_watcher(event)
 
     upstreams = {
         name: pipeline(
@@ -87,16 +95,17 @@ def _service(settings: Settings, client: Client, log: logs.Log) -> Service:
             ],
             upstream,
             store=store,
-            refresh_timeout=settings.request_timeout,
+            request_timeout=settings.request_timeout,
             emit=emit,
         )
         for name, upstream in settings.upstreams.items()
     }
     # The demo's faults come with the request, in a header that goes the way of all forwarded ones.
     forwarded = settings.forward_headers + ((FAULT_HEADER,) if settings.demo else ())
-    return Service(
+    return ServiceState(
         settings=settings,
         upstreams=upstreams,
         forwarded=frozenset(name.encode() for name in forwarded),
         vary=", ".join(("Accept", *forwarded)),
+        route_cache=route_cache,
     )

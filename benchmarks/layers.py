@@ -18,10 +18,7 @@ from time import process_time
 
 import uvloop
 
-from app.resilience.breaker import Breaker, circuit_breaker
-from app.resilience.budget import RetryBudget
-from app.resilience.cache import Cached, Store
-from app.resilience.call import (
+from app.call import (
     UNCACHEABLE,
     Answer,
     CachePolicy,
@@ -31,24 +28,38 @@ from app.resilience.call import (
     Fetch,
     Question,
 )
-from app.resilience.coalesce import coalesce
+from app.composition.outcome import Outcomes, cached_outcomes
+from app.composition.scheduler import gather
+from app.composition.view import Plan, Section, View
+from app.resilience.breaker import Breaker
+from app.resilience.budget import RetryBudget
+from app.resilience.bulkhead import Bulkhead
 from app.resilience.latency import Latency
-from app.resilience.limit import Bulkhead, limit
-from app.resilience.measure import measure
+from app.resilience.layers.cache import Cached
+from app.resilience.layers.circuit_breaker import circuit_breaker
+from app.resilience.layers.coalesce import coalesce
+from app.resilience.layers.limit import limit
+from app.resilience.layers.measure import measure
+from app.resilience.layers.retry import retry
+from app.resilience.layers.shed import shed
+from app.resilience.layers.timeout import timeout
 from app.resilience.pipeline import pipeline
-from app.resilience.retry import retry
-from app.resilience.shed import shed
-from app.resilience.timeout import timeout
+from app.resilience.store import Store
 from app.settings import Settings, UpstreamSettings
 from app.telemetry import logs
-from app.views.compose import gather, lookup
-from app.views.plan import Outcomes, Plan
 
 from .process import BenchmarkError
 
 REQUESTS = 16
 """In flight at once."""
-SECTIONS = ("user", "posts", "todos")
+VIEW = View(
+    name="benchmark",
+    path="/{number}",
+    identifier="number",
+    identifier_type=int,
+    sections={name: Section(dict, lambda _: _question("")) for name in ("user", "posts", "todos")},
+)
+"""Only for its names: each plan has questions of its own."""
 BATCH = REQUESTS * 20
 """Requests of one sample: short, so that a busy moment spoils few of them."""
 REPEATS = 30
@@ -64,10 +75,10 @@ _targets = count()
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A way to ask: `found` looks for what need not be asked for at all."""
+    """A way to ask: `lookup` finds what need not be asked for at all."""
 
     fetch: Fetch
-    found: Callable[[Call], Answer | None] | None = None
+    lookup: Callable[[Call], Answer | None] | None = None
 
 
 def added(repeats: int = REPEATS) -> Mapping[str, float]:
@@ -101,10 +112,10 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
             [_bottom(cache_policy)],
             upstream,
             store=_full_store(),
-            refresh_timeout=settings.request_timeout,
+            request_timeout=settings.request_timeout,
             emit=emit,
         )
-        return Ask(piped.fetch, piped.fetch.lookup)
+        return Ask(piped.fetch, piped.lookup)
 
     bottom, latency, budget = _bottom(UNCACHEABLE), Latency(), RetryBudget(upstream.retry_budget)
     cached = Cached(bottom, Store(), budget, emit, settings.request_timeout)
@@ -161,21 +172,27 @@ async def _cost(ask: Ask, settings: Settings) -> float:
             context = Context(
                 time() + settings.request_timeout, asyncio.Semaphore(settings.fan_out), "benchmark"
             )
-            found = lookup(plan, context, ask.found) if ask.found else {}
-            ended.append(await gather(plan, context, ask.fetch, found))
+            cached = cached_outcomes(plan, context, ask.lookup) if ask.lookup else {}
+            ended.append(await gather(plan, context, ask.fetch, cached))
 
     began = process_time()
     await asyncio.gather(*(client() for _ in range(REQUESTS)))
     took = process_time() - began
     answers = [one.result for outcomes in ended for one in outcomes.values()]
-    if len(answers) != BATCH * len(SECTIONS) or not all(isinstance(a, Answer) for a in answers):
+    if len(answers) != BATCH * len(VIEW.sections) or not all(
+        isinstance(a, Answer) for a in answers
+    ):
         raise BenchmarkError("a call was not answered")
     return took / len(answers) * 1e6
 
 
 def _plan() -> Plan:
-    questions = {name: Question(name, f"/{name}/{next(_targets)}", Data) for name in SECTIONS}
-    return Plan(0, SECTIONS, questions, frozenset())
+    questions = {name: _question(name) for name in VIEW.sections}
+    return Plan(VIEW, 0, questions, frozenset())
+
+
+def _question(name: str) -> Question:
+    return Question(name, f"/{name}/{next(_targets)}", Data)
 
 
 @contextmanager

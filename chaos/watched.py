@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from app.__main__ import main
-from app.resilience.call import Call, Context
+from app.call import Call, Context
 
 _HELD = (Call, Context, asyncio.Future)
 

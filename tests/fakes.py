@@ -4,10 +4,12 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from app.resilience.call import (
+from app.call import (
     UNCACHEABLE,
+    Admission,
     Answer,
     CachePolicy,
     Call,
@@ -16,6 +18,7 @@ from app.resilience.call import (
     Fetch,
     Question,
 )
+from app.composition.view import Section, View
 from tests.clock import VirtualLoop
 
 
@@ -34,8 +37,28 @@ def a_context(deadline: float = 10.0, fan_out: int = 10) -> Context:
     return Context(deadline=deadline, fan_out=asyncio.Semaphore(fan_out), request_id="test")
 
 
+def a_shed_context(overload_wait: float) -> Context:
+    """Of a request that was turned away."""
+    admission = Admission(decided=True, overload_wait=overload_wait)
+    return replace(a_context(), admission=admission)
+
+
 def a_question(upstream: str = "posts") -> Question:
     return Question(upstream, f"/{upstream}", Data)
+
+
+A_VIEW = View(
+    name="overview",
+    path="/v1/users/{user_id}/overview",
+    identifier="user_id",
+    identifier_type=int,
+    sections={
+        "user": Section(dict, lambda _: a_question("user")),
+        "posts": Section(list, lambda _: a_question("posts")),
+        "todos": Section(list, lambda _: a_question("todos")),
+    },
+)
+"""A view of the tests' own, as far from the real one as it can be."""
 
 
 def a_call(context: Context | None = None, upstream: str = "posts") -> Call:

@@ -4,78 +4,49 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends
 from fastapi.responses import Response
-from pydantic import BaseModel, Field, RootModel
 
-from app.api import caching, examples
-from app.api.choice import Include, Require, parse_sections
-from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
-from app.api.hangup import CancelOnDisconnect
-from app.api.negotiation import prefers
-from app.api.problems import OverviewFailed, UserNotFound
-from app.api.streaming import ClosingStreamingResponse
-from app.api.whole import ViewResult
-from app.sources.resource import Id
-from app.views.compose import PlanRun, Step, compose
-from app.views.overview import Overview, overview
-from app.views.plan import Outcome
+from app.api.dependencies import FanOut, request_context, service_state
+from app.api.openapi.responses import BATCH
+from app.api.params import Include, Require, TimeoutMs, UserIds, parse_sections, prefers
+from app.api.responses import complete_response, partial_response
+from app.composition.models import view_models
+from app.composition.outcome import Outcome, cached_outcomes
+from app.composition.result import ViewResult
+from app.composition.scheduler import PlanRun, Step, compose
+from app.composition.view import Plan
+from app.framing import json_array, json_bool, json_object, json_text
+from app.server.disconnect import CancelOnDisconnect
+from app.server.request_state import RequestState
+from app.server.streaming import ClosingStreamingResponse
+from app.views.overview import overview
 
 PATH = "/v1/overviews"
 NDJSON = "application/x-ndjson"
 
-
-class ItemOk(BaseModel):
-    """One user's overview, complete or not."""
-
-    user_id: Id
-    status: Literal["ok"]
-    overview: Overview
+_router = APIRouter(tags=["Views"])
 
 
-class ItemFailed(BaseModel):
-    """The problem that this user's overview would have been on its own."""
-
-    user_id: Id
-    status: Literal["failed"]
-    error: OverviewFailed | UserNotFound
+def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
+    app.include_router(_router, dependencies=dependencies)
 
 
-class BatchItem(RootModel[ItemOk | ItemFailed]):
-    """What became of one user's overview."""
-
-    root: Annotated[ItemOk | ItemFailed, Field(discriminator="status")]
-
-
-class Batch(BaseModel):
-    """Many overviews, in the order in which they were asked for."""
-
-    complete: Annotated[bool, Field(description="Every item is ok, and complete")]
-    items: list[BatchItem]
-
-
-Log = dict[str, Any]
-
-router = APIRouter(tags=["Views"])
-
-
-@router.get(
+@_router.get(
     PATH,
     summary="The overviews of many users",
-    response_model=Batch,
+    response_model=view_models(overview).batch,
     response_description="An item for each user, in the order asked for",
-    responses=examples.BATCH,
+    responses=BATCH,
 )
 async def get_overviews(
     request: Request,
     fan_out: FanOut,
-    user_id: Annotated[
-        list[Annotated[Id, PlainDigits]],
-        Query(description="Whose overviews, repeated; at most `BATCH_MAX` different ones"),
-    ],
+    user_id: UserIds,
     include: Include = None,
     require: Require = None,
     timeout_ms: TimeoutMs = None,
@@ -85,23 +56,28 @@ async def get_overviews(
     An item fails as its overview would have, and the others are not touched by it. With
     `Accept: application/x-ndjson`, the items come one a line, each when it is complete.
     """
-    state = service(request)
+    state = service_state(request)
     users = _distinct(user_id, state.settings.batch_max)
-    wanted, required = parse_sections(include, require)
-    context = request_context(request, fan_out, timeout_ms, overview(users[0], wanted, required))
-    composed = _composed(
+    included, required = parse_sections(include, require)
+
+    def plan_of(user: int) -> Plan:
+        return overview.plan(user, included, required)
+
+    context = request_context(request, fan_out, timeout_ms, plan_of(users[0]))
+    completed = _completed(
         compose(
-            (overview(user, wanted, required) for user in users),
+            map(plan_of, users),
             context,
             state.fetch,
-            state.found(context),
+            lambda plan: cached_outcomes(plan, context, state.lookup),
             at_once=state.settings.fan_out,
         )
     )
+    log = _BatchLog(len(users))
+    RequestState.of(request.scope).log_fields = log.fields
     if prefers(request, NDJSON):
-        lines = _lines(_begin_log(request, users), composed)
-        return ClosingStreamingResponse(lines, NDJSON, {"Vary": state.vary})
-    return await _answer(request, users, composed)
+        return ClosingStreamingResponse(_lines(completed, log), NDJSON, {"Vary": state.vary})
+    return await _answer(request, users, completed, log)
 
 
 def _distinct(users: Sequence[int], most: int) -> list[int]:
@@ -113,8 +89,8 @@ def _distinct(users: Sequence[int], most: int) -> list[int]:
     return distinct
 
 
-async def _composed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanRun]:
-    """Each plan when it is over."""
+async def _completed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanRun]:
+    """Each run when it is over."""
     async with aclosing(steps):
         async for step in steps:
             if step is not None and step.last:
@@ -122,56 +98,74 @@ async def _composed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanRu
                 await asyncio.sleep(0)  # what is all stored must not hold up other requests
 
 
-async def _lines(log: Log, composed: AsyncGenerator[PlanRun]) -> AsyncGenerator[bytes]:
-    async with aclosing(composed):
-        async for one in composed:
-            yield _item(one, log) + b"\n"
+class _BatchLog:
+    """Counts for the request's log line: `partial` items that are not complete, `failed` reasons
+    by section.
+    """
+
+    def __init__(self, users: int) -> None:
+        self.fields: dict[str, Any] = {
+            "complete": False,
+            "users": users,
+            "items": 0,
+            "partial": 0,
+            "failed": {},
+        }
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.fields["complete"])
+
+    def add(self, result: ViewResult) -> None:
+        fields = self.fields
+        fields["items"] += 1
+        fields["partial"] += not result.complete
+        fields["complete"] = fields["items"] == fields["users"] and not fields["partial"]
+        for name, failure in result.failures.items():
+            fields["failed"].setdefault(name, Counter())[failure.reason] += 1
+
+
+async def _lines(completed: AsyncGenerator[PlanRun], log: _BatchLog) -> AsyncGenerator[bytes]:
+    async with aclosing(completed):
+        async for run in completed:
+            yield _item(run, log) + b"\n"
 
 
 async def _answer(
-    request: Request, users: Sequence[int], composed: AsyncGenerator[PlanRun]
+    request: Request, users: Sequence[int], completed: AsyncGenerator[PlanRun], log: _BatchLog
 ) -> Response:
-    log = _begin_log(request, users)
     items: dict[int, bytes] = {}
     outcomes: dict[str, Outcome] = {}
-    async with CancelOnDisconnect(request.receive), aclosing(composed):
-        async for one in composed:
-            user = one.plan.subject
-            items[user] = _item(one, log)
-            outcomes |= {f"{user} {name}": outcome for name, outcome in one.outcomes.items()}
-    complete = b"true" if log["complete"] else b"false"
-    headers = {"Vary": service(request).vary, "X-Complete": complete.decode()}
-    if not log["complete"]:
-        headers["Cache-Control"] = "no-store"
-    else:
-        now = asyncio.get_running_loop().time()
-        headers["Cache-Control"] = caching.cache_control(outcomes, now)
-        headers["ETag"] = tag = caching.etag(outcomes)
-        if caching.matches(request.headers.getlist("if-none-match"), tag):
-            return Response(status_code=304, headers=headers)
-    told = b",".join(items[user] for user in users)
-    body = b'{"complete":%b,"items":[%b]}' % (complete, told)
-    return Response(body, headers=headers, media_type="application/json")
+    async with CancelOnDisconnect(request.receive), aclosing(completed):
+        async for run in completed:
+            user = run.plan.subject
+            items[user] = _item(run, log)
+            outcomes |= {f"{user} {name}": outcome for name, outcome in run.outcomes.items()}
+
+    def body() -> bytes:
+        ordered = json_array(items[user] for user in users)
+        return json_object([("complete", json_bool(log.complete)), ("items", ordered)])
+
+    headers = {
+        "Vary": service_state(request).vary,
+        "X-Complete": "true" if log.complete else "false",
+    }
+    if not log.complete:
+        return partial_response(headers, body())
+    now = asyncio.get_running_loop().time()
+    return complete_response(request, outcomes, headers, now, body)
 
 
-def _begin_log(request: Request, users: Sequence[int]) -> Log:
-    """What the log will say, true at any time, because it may break off at any time.
-
-    `partial` counts items that are not complete, `failed` reasons by section.
-    """
-    log: Log = {"complete": False, "users": len(users), "items": 0, "partial": 0, "failed": {}}
-    request.scope["log"] = log
-    return log
-
-
-def _item(run: PlanRun, log: Log) -> bytes:
+def _item(run: PlanRun, log: _BatchLog) -> bytes:
     """One item as JSON, and in the log."""
     result = ViewResult(run.plan, run.outcomes)
-    log["items"] += 1
-    log["partial"] += not result.complete
-    log["complete"] = log["items"] == log["users"] and not log["partial"]
-    for name, reason in result.for_the_log()["failed"].items():
-        log["failed"].setdefault(name, Counter())[reason] += 1
-    status, member = (b"ok", b"overview") if result.failure is None else (b"failed", b"error")
-    user = run.plan.subject
-    return b'{"user_id":%d,"status":"%b","%b":%b}' % (user, status, member, result.body())
+    log.add(result)
+    view = run.plan.view
+    status, member = ("ok", view.name) if result.failure is None else ("failed", "error")
+    return json_object(
+        [
+            (view.identifier, b"%d" % run.plan.subject),
+            ("status", json_text(status)),
+            (member, result.to_json()),
+        ]
+    )

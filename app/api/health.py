@@ -3,15 +3,19 @@
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from app.api.dependencies import service
-from app.api.problems import Problem, problem
+from app.api.dependencies import service_state
+from app.problems.responses import Problem, problem
 from app.resilience.breaker import State
 from app.resilience.pipeline import Upstream
 
-router = APIRouter(tags=["Health"])
+_router = APIRouter(tags=["Health"])
+
+
+def install(app: FastAPI) -> None:
+    app.include_router(_router)
 
 
 class Alive(BaseModel):
@@ -59,13 +63,13 @@ class Readiness(BaseModel):
     ] = None
 
 
-@router.get("/livez", summary="Is the process alive?", response_description="It is")
+@_router.get("/livez", summary="Is the process alive?", response_description="It is")
 async def livez() -> Alive:
-    """Never depends on an upstream: restarting us would not mend it."""
+    """Never depends on an upstream: restarting us would not help."""
     return Alive()
 
 
-@router.get(
+@_router.get(
     "/readyz",
     summary="Does the service want traffic?",
     response_model=Readiness,
@@ -80,10 +84,10 @@ async def readyz(
         Literal["", "true", "false"], Query(description="`?verbose` lists every upstream")
     ] = "false",
 ) -> Readiness | Response:
-    """503 once a stop signal came: answers under way are finished, new ones belong elsewhere."""
-    state = service(request)
+    """503 once a stop signal came: answers in flight are finished, new ones belong elsewhere."""
+    state = service_state(request)
     if state.draining:
-        return problem("draining", "answers under way are finished", headers={"Retry-After": "1"})
+        return problem("draining", "answers in flight are finished", headers={"Retry-After": "1"})
     response.headers["Cache-Control"] = "no-store"
     if verbose == "false":
         return Readiness(status="ready")

@@ -1,45 +1,47 @@
-"""`GET /v1/users/{user_id}/overview`."""
+"""`GET /v1/users/{user_id}/overview`, as JSON or as events."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.params import Depends
 from fastapi.responses import Response
 
-from app.api import caching, events, examples
-from app.api.choice import Include, Require, parse_sections
-from app.api.dependencies import FanOut, PlainDigits, TimeoutMs, request_context, service
-from app.api.dependencies import fan_out as fan_out_of
-from app.api.hangup import CancelOnDisconnect
-from app.api.negotiation import prefers
-from app.api.problems import respond
-from app.api.streaming import ClosingStreamingResponse
-from app.api.whole import ViewResult
-from app.api.written import ResponseCache
-from app.resilience.call import Context
-from app.sources.resource import Id
-from app.views.compose import compose, gather
-from app.views.overview import Overview, overview
-from app.views.plan import Outcomes, Plan
-from app.views.timeline import Recorder
+from app.api import sse
+from app.api.dependencies import FanOut, fan_out_of, request_context, service_state
+from app.api.openapi.responses import OVERVIEW
+from app.api.params import Explain, Include, Require, TimeoutMs, UserId, parse_sections, prefers
+from app.api.responses import ResponseCache, cache_status, respond, server_timing
+from app.call import Context
+from app.composition.models import view_models
+from app.composition.outcome import Outcomes, cached_outcomes
+from app.composition.result import ViewResult
+from app.composition.scheduler import compose, gather
+from app.composition.timeline import Recorder
+from app.composition.view import Plan
+from app.server.disconnect import CancelOnDisconnect
+from app.server.request_state import RequestState
+from app.server.streaming import ClosingStreamingResponse
+from app.views.overview import overview
 
-UserId = Annotated[Id, PlainDigits, Path(description="Whose overview")]
+_COMPLETE = {"complete": True, "failed": {}, "stale": []}
+"""The log fields of an answer whose sections are all there."""
 
-PATH = "/v1/users/{user_id}/overview"
-
-_ALL_IS_WELL = {"complete": True, "failed": {}, "stale": []}
-"""What the log says of such an answer."""
-
-router = APIRouter(tags=["Views"])
+_router = APIRouter(tags=["Views"])
 
 
-@router.get(
-    PATH,
+def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
+    app.include_router(_router, dependencies=dependencies)
+
+
+@_router.get(
+    overview.path,
     summary="The overview of a user",
-    response_model=Overview,
+    response_model=view_models(overview).answer,
     response_description="The overview, complete or not: every section says for itself",
-    responses=examples.OVERVIEW,
+    responses=OVERVIEW,
 )
 async def get_overview(
     request: Request,
@@ -47,10 +49,7 @@ async def get_overview(
     user_id: UserId,
     include: Include = None,
     require: Require = None,
-    explain: Annotated[
-        Literal["true", "false"],
-        Query(description="Tell in `timeline` what was done, where the service allows it"),
-    ] = "false",
+    explain: Explain = "false",
     timeout_ms: TimeoutMs = None,
 ) -> Response:
     """User, posts and todos, asked for at once and answered before the deadline.
@@ -61,88 +60,80 @@ async def get_overview(
 
     With `Accept: text/event-stream`, each section comes as an event when it lands.
     """
-    plan = overview(user_id, *parse_sections(include, require))
-    state = service(request)
-    explains = explain == "true" and state.settings.explains
-    responses = ResponseCache()
-
-    async def answer(request: Request, fan_out: asyncio.Semaphore) -> Response:
-        recorder = Recorder(plan, request.scope["arrived"]) if explains else None
-        context = request_context(request, fan_out, timeout_ms, plan, recorder)
-        if prefers(request, events.MEDIA_TYPE):
-            return _stream(request, plan, context, recorder)
-        return await _answer(request, plan, context, recorder, responses)
-
-    async def replay(request: Request) -> Response:
-        return await answer(request, await fan_out_of(request))
-
+    state = service_state(request)
+    view_request = ViewRequest(
+        plan=overview.plan(user_id, *parse_sections(include, require)),
+        timeout_ms=timeout_ms,
+        explain=explain == "true" and state.settings.explains,
+    )
     if not state.settings.demo:  # whose faults are another parameter
-        state.route_cache.add(request.scope, replay)
-    return await answer(request, fan_out)
+        state.route_cache.add(request.scope, view_request.replay)
+    return await view_request.answer(request, fan_out)
 
 
-def _stream(
-    request: Request, plan: Plan, context: Context, recorder: Recorder | None
-) -> ClosingStreamingResponse:
-    state = service(request)
-    steps = compose(
-        [plan],
-        context,
-        state.fetch,
-        state.found(context),
-        at_once=len(plan.questions),
-        heartbeat=events.HEARTBEAT,
-    )
-    return ClosingStreamingResponse(
-        events.events(request, plan, steps, recorder),
-        events.MEDIA_TYPE,
-        {"Vary": state.vary},
-        error_tail=events.internal_error_event(plan),
-    )
+@dataclass(slots=True)
+class ViewRequest:
+    """What the parameters of a request come to: the same for all that the route cache has."""
 
+    plan: Plan
+    timeout_ms: int | None
+    explain: bool
+    _responses: ResponseCache = field(default_factory=ResponseCache)
 
-async def _answer(
-    request: Request,
-    plan: Plan,
-    context: Context,
-    recorder: Recorder | None,
-    responses: ResponseCache,
-) -> Response:
-    began = perf_counter()
-    state = service(request)
-    outcomes: Outcomes = state.found(context)(plan)
-    all_found = len(outcomes) == len(plan.questions)
-    if not all_found:
-        async with CancelOnDisconnect(request.receive):
-            outcomes = await gather(plan, context, state.fetch, outcomes)
-    now = asyncio.get_running_loop().time()
-    rewritable = all_found and recorder is None
-    if rewritable and "if-none-match" not in request.headers:
-        response = responses.get(outcomes, now)
-        if response is not None:
-            request.scope["log"] = _ALL_IS_WELL
-            return response
-    result = ViewResult(plan, outcomes)
-    request.scope["log"] = result.for_the_log()
-    headers = {
-        "Vary": state.vary,
-        "X-Complete": "true" if result.complete else "false",
-        "Cache-Status": caching.cache_status(plan, outcomes, now),
-        "Server-Timing": caching.server_timing(plan, outcomes, perf_counter() - began, now),
-    }
-    timeline = recorder.to_json() if recorder else None
-    if result.failure is not None:
-        if result.retry_after is not None:
-            headers["Retry-After"] = str(result.retry_after)
-        return respond(result.failure.reason, result.body(timeline), headers)
-    if not result.complete or recorder is not None:
-        headers["Cache-Control"] = "no-store"
-    else:
-        headers["Cache-Control"] = caching.cache_control(outcomes, now)
-        headers["ETag"] = tag = caching.etag(outcomes)
-        if caching.matches(request.headers.getlist("if-none-match"), tag):
-            return Response(status_code=304, headers=headers)
-    response = Response(result.body(timeline), headers=headers, media_type="application/json")
-    if rewritable and result.complete:
-        responses.put(outcomes, now, response)
-    return response
+    async def replay(self, request: Request) -> Response:
+        return await self.answer(request, await fan_out_of(request))
+
+    async def answer(self, request: Request, fan_out: asyncio.Semaphore) -> Response:
+        arrived = RequestState.of(request.scope).arrived
+        recorder = Recorder(self.plan, arrived) if self.explain else None
+        context = request_context(request, fan_out, self.timeout_ms, self.plan, recorder)
+        if prefers(request, sse.MEDIA_TYPE):
+            return self._stream(request, context, recorder)
+        return await self._json(request, context, recorder)
+
+    def _stream(self, request: Request, context: Context, recorder: Recorder | None) -> Response:
+        state = service_state(request)
+        steps = compose(
+            [self.plan],
+            context,
+            state.fetch,
+            lambda plan: cached_outcomes(plan, context, state.lookup),
+            at_once=len(self.plan.questions),
+            heartbeat=sse.HEARTBEAT,
+        )
+        return ClosingStreamingResponse(
+            sse.events(self.plan, steps, RequestState.of(request.scope), recorder),
+            sse.MEDIA_TYPE,
+            {"Vary": state.vary},
+            error_tail=sse.internal_error_event(self.plan),
+        )
+
+    async def _json(
+        self, request: Request, context: Context, recorder: Recorder | None
+    ) -> Response:
+        began = perf_counter()
+        state, request_state = service_state(request), RequestState.of(request.scope)
+        outcomes: Outcomes = cached_outcomes(self.plan, context, state.lookup)
+        all_cached = len(outcomes) == len(self.plan.questions)
+        if not all_cached:
+            async with CancelOnDisconnect(request.receive):
+                outcomes = await gather(self.plan, context, state.fetch, outcomes)
+        now = asyncio.get_running_loop().time()
+        reusable = all_cached and recorder is None
+        if reusable and "if-none-match" not in request.headers:
+            response = self._responses.get(outcomes, now)
+            if response is not None:
+                request_state.log_fields = _COMPLETE
+                return response
+        result = ViewResult(self.plan, outcomes)
+        request_state.log_fields = result.log_fields()
+        headers = {
+            "Vary": state.vary,
+            "X-Complete": "true" if result.complete else "false",
+            "Cache-Status": cache_status(self.plan, outcomes, now),
+            "Server-Timing": server_timing(self.plan, outcomes, perf_counter() - began, now),
+        }
+        response = respond(request, result, headers, now, recorder.to_json() if recorder else None)
+        if reusable and result.complete and response.status_code == 200:
+            self._responses.put(outcomes, now, response)
+        return response

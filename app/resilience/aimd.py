@@ -8,15 +8,15 @@ server. More attempts in flight than an upstream works on only wait there, until
 from app.resilience.latency import Latency
 
 _DECREASE = 0.75
-_LEAST = 4.0
-"""Enough to notice when the upstream is well again."""
+_MIN_LIMIT = 4.0
+"""Enough to notice when the upstream has recovered."""
 
 
 class AdaptiveLimit:
-    """Permits from `ceiling` down to a few.
+    """A `limit` of attempts in flight, from `ceiling` down to a few.
 
     An attempt is late, and the limit falls, when it takes half of the `timeout` (seconds) and twice
-    the usual. An upstream that always takes so long is merely slow, and fewer attempts would not
+    the baseline. An upstream that always takes so long is merely slow, and fewer attempts would not
     make it faster.
     """
 
@@ -26,8 +26,9 @@ class AdaptiveLimit:
         self.answers = 0
         """How many attempts were answered so far."""
         self._exact = float(ceiling)
-        self._regained = 0.0
-        self._fell = float("-inf")
+        self._fast_until = 0.0
+        """The limit up to which each answer adds one: what was lost to a silence."""
+        self._last_decrease = float("-inf")
         self._latency = latency
         self._timeout = timeout
 
@@ -36,27 +37,40 @@ class AdaptiveLimit:
     ) -> None:
         """Learn from an attempt that ended, `answered` or not; `in_flight` with it.
 
-        `meanwhile` others were answered. By Little's law, that many at most can be in flight if
-        each is to take no longer than that. While most permits lie idle, their number is not what
+        `meanwhile` others were answered. While most permits lie idle, their number is not what
         makes an attempt quick or slow.
         """
         self.answers += answered
         if 2 * in_flight < self.limit:
             return
-        late = min(max(self._timeout / 2, 2 * self._latency.baseline), 0.99 * self._timeout)
-        if now - began >= late:
-            # All that were in flight with the first late one are late as well: one fall for all.
-            if began > self._fell:
-                self._fell = now
-                # A silence says nothing of what the upstream bears once it is over.
-                self._regained = 0.0 if meanwhile else self._exact / 2
-                bears = meanwhile * late / (now - began)
-                self._set(max(min(self._exact * _DECREASE, bears), min(_LEAST, self.ceiling)))
-        elif answered and self.limit < self.ceiling:
-            # One more for each round of permits; after a silence, for each answer at first.
-            step = 1.0 if self._exact < self._regained else 1 / self._exact
+        late = self._late_after()
+        if now - began < late:
+            if answered:
+                self._increase()
+        # All that were in flight with the first late one are late as well: one fall for all.
+        elif began > self._last_decrease:
+            self._last_decrease = now
+            self._decrease(meanwhile, bearable=meanwhile * late / (now - began))
+
+    def _late_after(self) -> float:
+        """Seconds; below the timeout, so that an attempt that timed out is always late."""
+        return min(max(self._timeout / 2, 2 * self._latency.baseline), 0.99 * self._timeout)
+
+    def _decrease(self, meanwhile: int, bearable: float) -> None:
+        """Fall by a share, or to what is `bearable`.
+
+        By Little's law, no more can be in flight than were answered in the time that each may take.
+        """
+        # After a silence nothing is known of what the upstream bears once it is over.
+        self._fast_until = 0.0 if meanwhile else self._exact / 2
+        self._set(max(min(self._exact * _DECREASE, bearable), min(_MIN_LIMIT, self.ceiling)))
+
+    def _increase(self) -> None:
+        """By one for each round of permits; after a silence by one for each answer at first."""
+        if self.limit < self.ceiling:
+            step = 1.0 if self._exact < self._fast_until else 1 / self._exact
             self._set(min(self._exact + step, self.ceiling))
 
-    def _set(self, permits: float) -> None:
-        self._exact = permits
-        self.limit = int(permits)
+    def _set(self, limit: float) -> None:
+        self._exact = limit
+        self.limit = int(limit)

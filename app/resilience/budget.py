@@ -1,8 +1,9 @@
 """The retry budget: what we add to an upstream's load stays a fixed share of it.
 
 When everything fails, retries would multiply the load on an upstream that is down already. So
-each call earns a fraction of an extra attempt, and every retry, hedge or background refresh
-spends a whole one. Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged RPCs".
+each call deposits a fraction of an extra attempt, and every retry, hedge or background refresh
+withdraws a whole one. Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged
+RPCs".
 """
 
 _RESERVE = 10.0
@@ -29,5 +30,5 @@ class RetryBudget:
         return True
 
     def refund(self) -> None:
-        """What was spent turned out not to be extra."""
+        """What was withdrawn turned out not to be extra."""
         self.balance = min(self.balance + 1, _RESERVE)

@@ -1,23 +1,29 @@
-"""The order of the layers. This file is the one place that knows it."""
+"""The order of the layers. This file is the one place that knows it.
+
+To remove a layer, delete its file, and here its import and its entry.
+"""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from app.resilience.breaker import Breaker, circuit_breaker
+from app.call import Answer, CachedFetch, Call, Emit, Fetch, Layer
+from app.resilience.breaker import Breaker
 from app.resilience.budget import RetryBudget
-from app.resilience.cache import Cached, Store
-from app.resilience.call import Fetch, Layer
-from app.resilience.coalesce import coalesce
-from app.resilience.events import Emit
+from app.resilience.bulkhead import Bulkhead
 from app.resilience.latency import Latency
-from app.resilience.limit import Bulkhead, limit
-from app.resilience.measure import measure
-from app.resilience.race import race, round_robin
-from app.resilience.retry import retry
-from app.resilience.shed import shed
-from app.resilience.timeout import timeout
+from app.resilience.layers.cache import cache
+from app.resilience.layers.circuit_breaker import circuit_breaker
+from app.resilience.layers.coalesce import coalesce
+from app.resilience.layers.limit import limit
+from app.resilience.layers.measure import measure
+from app.resilience.layers.race import race
+from app.resilience.layers.retry import retry
+from app.resilience.layers.shed import shed
+from app.resilience.layers.timeout import timeout
+from app.resilience.mirrors import round_robin
+from app.resilience.store import Store
 from app.settings import UpstreamSettings
 
 
@@ -25,11 +31,16 @@ from app.settings import UpstreamSettings
 class Upstream:
     """One upstream as it is asked through all layers, and what they have learnt of it."""
 
-    fetch: Cached
+    fetch: Fetch
+    lookup: Callable[[Call], Answer | None]
     latency: Latency
     budget: RetryBudget
     bulkhead: Bulkhead
     breakers: tuple[Breaker, ...]
+
+    async def aclose(self) -> None:
+        if isinstance(self.fetch, CachedFetch):
+            await self.fetch.aclose()
 
 
 def pipeline(
@@ -37,12 +48,12 @@ def pipeline(
     settings: UpstreamSettings,
     *,
     store: Store,
-    refresh_timeout: float,
+    request_timeout: float,
     emit: Emit,
 ) -> Upstream:
     """Wrap `mirrors`, one exchange with each, into a call that survives.
 
-    By default a call has `refresh_timeout` seconds, and so has each background refresh. Each layer
+    A call has `request_timeout` seconds by default, and so has a background refresh. Each layer
     that waits ends its waiting at the call's deadline, so none stands around them all. Called
     within the event loop that the service runs on.
     """
@@ -50,49 +61,51 @@ def pipeline(
     budget = RetryBudget(settings.retry_budget)
     bulkhead = Bulkhead(settings.concurrency, latency, settings.attempt_timeout)
     breakers = tuple(Breaker() for _ in mirrors)
-    fair = min(settings.attempt_timeout, refresh_timeout)
+    fair = min(settings.attempt_timeout, request_timeout)
 
-    def attempts(mirror: int, send: Fetch) -> Fetch:
-        return _wrapped(
+    attempts = [
+        _stack(
             # An open circuit must not queue for a permit.
             circuit_breaker(breakers[mirror], latency, emit, mirror=mirror, attempt_timeout=fair),
-            # Below retry: nobody backs off with a permit. Above what is timed: queueing is ours.
+            # Below retry: nobody backs off with a permit. Above measure: queueing is our delay.
             limit(bulkhead, emit),
-            # Above timeout, so that time-outs are counted and told.
+            # Above timeout, so that timeouts are counted and reported.
             measure(latency, emit, mirror=mirror),
             # Around one exchange alone.
             timeout(settings.attempt_timeout),
-            around=send,
+            around=exchange,
         )
-
-    each = [attempts(mirror, send) for mirror, send in enumerate(mirrors)]
-    round_ = (
-        round_robin(each)
-        if settings.hedge == "off"
-        else race(each, settings.hedge, budget, latency, emit)
-    )
-    calls = _wrapped(
-        # Above retry: passengers share the attempts, and their price.
+        for mirror, exchange in enumerate(mirrors)
+    ]
+    one_round = round_robin(attempts)
+    if settings.hedge != "off":
+        one_round = race(attempts, settings.hedge, budget, latency, emit)
+    fetch = _stack(
+        # Outermost: what is stored starts no flight.
+        cache(store, budget, emit, refresh_timeout=request_timeout),
+        # Above retry: waiters share the attempts, and their price.
         coalesce(latency, emit),
-        # Below coalesce: whoever finds a flight is no load.
+        # Below coalesce: whoever joins a flight is no load.
         shed(emit),
-        # Above the round: one turn of the mirrors is one try.
+        # Above the mirrors: one round of them is one try.
         retry(
             settings.retries,
             budget,
             latency,
             emit,
-            other_mirrors=len(each) > 1,
+            other_mirrors=len(mirrors) > 1,
             random=random.random,
         ),
-        around=round_,
+        around=one_round,
     )
-    # Outermost: what is stored starts no flight.
-    return Upstream(
-        Cached(calls, store, budget, emit, refresh_timeout), latency, budget, bulkhead, breakers
-    )
+    lookup = fetch.lookup if isinstance(fetch, CachedFetch) else _nothing_stored
+    return Upstream(fetch, lookup, latency, budget, bulkhead, breakers)
 
 
-def _wrapped(*layers: Layer, around: Fetch) -> Fetch:
+def _stack(*layers: Layer, around: Fetch) -> Fetch:
     """The first layer outermost."""
     return reduce(lambda fetch, layer: layer(fetch), reversed(layers), around)
+
+
+def _nothing_stored(_: Call) -> None:
+    return None

@@ -1,6 +1,6 @@
 """Posts: what a user wrote."""
 
-from app.resilience.call import Question
+from app.call import Question
 from app.sources.resource import Id, Resource
 from app.upstream.decode import many
 

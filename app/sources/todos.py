@@ -1,6 +1,6 @@
 """Todos: what a user still has to do, or has done."""
 
-from app.resilience.call import Question
+from app.call import Question
 from app.sources.resource import Id, Resource
 from app.upstream.decode import many
 

@@ -1,6 +1,6 @@
 """Users: who they are and how to reach them."""
 
-from app.resilience.call import Question
+from app.call import Question
 from app.sources.resource import Id, Resource
 from app.upstream.decode import one
 

@@ -10,13 +10,12 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 from structlog.typing import FilteringBoundLogger, Processor
 
+from app.call import Emit, Event
 from app.errors import Failure
 from app.resilience.events import (
     AttemptEnded,
     BreakerStateChanged,
     BudgetSpent,
-    Emit,
-    Event,
     RefreshEnded,
     Retrying,
     ServedStale,

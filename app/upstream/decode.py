@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, FailFast, TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
+from app.call import Data, Decode
 from app.errors import InvalidPayload
-from app.resilience.call import Data, Decode
 
 # With this many broken items, a list is not the list that was asked for, and a megabyte of them
 # must not hold up everybody else.

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import httpx
 
+from app.call import Answer, Call, Fetch
 from app.errors import (
     InvalidPayload,
     NotFound,
@@ -18,11 +19,10 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Answer, Call, Fetch
 from app.settings import UpstreamSettings
+from app.upstream.cache_policy import READ, age, cache_policy, instant
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
-from app.upstream.freshness import READ, age, cache_policy, instant
 
 _NOTHING = httpx.ByteStream(b"")
 _JSON = ("application/json", "text/json")

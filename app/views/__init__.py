@@ -1,1 +1,1 @@
-"""The answers we compose: plans of a few named questions, and how their outcomes are told."""
+"""The views that are served, a file each: their sections, and nothing else."""

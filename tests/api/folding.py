@@ -12,8 +12,7 @@ import httpx
 import respx
 from starlette.types import Message
 
-from app.api.events import DoneEvent, SectionEvent
-from tests.api.serving import NAMES, POST, TODO, USER, End, Running, a_scope
+from tests.api.serving import MODELS, NAMES, POST, TODO, USER, End, Running, a_scope
 from tests.fakes import now
 
 EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
@@ -49,11 +48,13 @@ def fold(events: Sequence[Event]) -> tuple[int, Any]:
     """Status and JSON of the answer that the events come to, if they are what they should be."""
     *before, (last, done) = [event for event in events if event[0] != ":"]
     assert last == "done"
-    assert done == DoneEvent.model_validate(done).model_dump(mode="json", exclude_unset=True)
+    assert done == MODELS.done_event.model_validate(done).model_dump(
+        mode="json", exclude_unset=True
+    )
     sections = {}
     for name, data in before:
         assert name == "section"
-        landed = SectionEvent.model_validate(data)
+        landed = MODELS.section_event.model_validate(data)
         assert data == landed.model_dump(mode="json", exclude_unset=True)
         assert data["name"] not in sections
         sections[data["name"]] = data["section"]

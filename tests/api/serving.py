@@ -12,13 +12,17 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.types import Message, Scope
 
-from app.api.dependencies import Service
+from app.api.dependencies import ServiceState
+from app.composition.models import view_models
 from app.main import create_app
 from app.settings import Settings
+from app.views.overview import overview
 
 ID = 7
 PATH = f"/v1/users/{ID}/overview"
 NAMES = ("user", "posts", "todos")
+
+MODELS = view_models(overview)
 
 UPSTREAMS = ("users", "posts", "todos")
 
@@ -89,9 +93,9 @@ class Running(httpx.AsyncClient):
         self.app = app
 
     @property
-    def service(self) -> Service:
+    def service(self) -> ServiceState:
         service = self.app.state.service
-        assert isinstance(service, Service)
+        assert isinstance(service, ServiceState)
         return service
 
     async def overview(self, query: str = "", **headers: str) -> httpx.Response:

@@ -9,13 +9,13 @@ import httpx
 import pytest
 import respx
 
-from app.api.batch import Batch
-from app.api.problems import InvalidRequest, Problem
+from app.problems.responses import InvalidRequest, Problem
 from tests.api.folding import NDJSON, World, follow, played, well
 from tests.api.serving import (
     ABSENT,
     BROKEN,
     FAULTY,
+    MODELS,
     NAMES,
     ONCE,
     End,
@@ -42,7 +42,7 @@ async def test_items_are_in_the_order_asked_for_and_repeats_are_one() -> None:
     async with serving(world.upstream) as service:
         response = await service.get(of(9, 2, 9, 5, 2))
     assert response.headers["content-type"] == "application/json"
-    batch = told(response, Batch)
+    batch = told(response, MODELS.batch)
     assert batch["complete"] is True
     assert [(item["user_id"], item["status"]) for item in batch["items"]] == [
         *((9, "ok"), (2, "ok"), (5, "ok"))
@@ -103,7 +103,7 @@ async def test_what_is_wanted_and_required_is_so_for_every_item() -> None:
     world = World(posts_2=(0.0, BROKEN))
     async with serving(world.upstream, upstreams=ONCE) as service:
         response = await service.get(of(1, 2, query="include=user,posts&require=posts"))
-    first, second = told(response, Batch)["items"]
+    first, second = told(response, MODELS.batch)["items"]
     assert first["overview"]["todos"] == second["error"]["sections"]["todos"]
     assert first["overview"]["todos"] == {"status": "skipped"}
     assert first["overview"]["complete"] is True
@@ -118,7 +118,7 @@ async def test_an_item_fails_alone() -> None:
     async with serving(world.upstream, upstreams=ONCE) as service:
         response = await service.get(of(1, 2, 3))
     assert (response.status_code, response.headers["x-complete"]) == (200, "false")
-    batch = told(response, Batch)
+    batch = told(response, MODELS.batch)
     assert batch["complete"] is False
     missing, well, partial = batch["items"]
     assert (missing["status"], missing["error"]["status"]) == ("failed", 404)
@@ -279,7 +279,7 @@ async def test_the_demos_faults_are_for_every_item() -> None:
     async with demonstrating() as service:
         response = await service.get(of(1, 2, 11), headers={"X-Demo-Fault": "posts=malformed"})
         assert (await service.get(of(1), headers={"X-Demo-Fault": "slow"})).status_code == 422
-    first, second, missing = told(response, Batch)["items"]
+    first, second, missing = told(response, MODELS.batch)["items"]
     for item in (first, second):
         assert item["overview"]["posts"]["error"]["reason"] == "invalid_payload"
     assert missing["error"]["status"] == 404

@@ -8,7 +8,6 @@ import httpx
 import pytest
 import respx
 
-from app.views.overview import Overview
 from tests.api.serving import (
     ABSENT,
     BROKEN,
@@ -16,6 +15,7 @@ from tests.api.serving import (
     FAULTY,
     GARBAGE,
     LATE,
+    MODELS,
     PATH,
     POST,
     USER,
@@ -98,7 +98,7 @@ async def test_a_stale_answer_is_served_at_once_while_one_client_makes_it_fresh(
         "private, no-cache",
         "true",
     )
-    assert told(stale, Overview)["posts"]["stale"] is False
+    assert told(stale, MODELS.answer)["posts"]["stale"] is False
     await asyncio.sleep(1)
     assert how(await service.overview(POSTS)) == ("posts; hit; ttl=59", "hit")
     assert upstream["posts"].call_count == 2
@@ -161,7 +161,7 @@ async def test_what_a_client_asked_for_anew_is_new_for_everybody(
     await service.overview(POSTS, Cache_Control="no-cache")
     response = await service.overview(POSTS)
     assert how(response) == ("posts; hit; ttl=60", "hit")
-    assert told(response, Overview)["posts"]["data"] == []
+    assert told(response, MODELS.answer)["posts"]["data"] == []
 
 
 async def test_clients_that_ask_the_same_at_once_share_one_call(
@@ -194,7 +194,7 @@ async def test_last_good_data_stands_in_when_the_upstream_cannot_be_asked(
     upstream: respx.MockRouter, end: End, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with serving(upstream, upstreams=KEPT) as service:
-        good = told(await service.overview("?require=posts"), Overview)["posts"]
+        good = told(await service.overview("?require=posts"), MODELS.answer)["posts"]
         await asyncio.sleep(100)
         now_on(upstream, "posts", end)
         capsys.readouterr()
@@ -202,7 +202,7 @@ async def test_last_good_data_stands_in_when_the_upstream_cannot_be_asked(
     assert (response.status_code, response.headers["x-complete"]) == (200, "false")
     assert response.headers["cache-control"] == "no-store"
     assert "etag" not in response.headers
-    body = told(response, Overview)
+    body = told(response, MODELS.answer)
     assert body["complete"] is False
     assert body["posts"] == good | {"stale": True}
     assert body["user"]["stale"] is False

@@ -5,9 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from app.api.problems import OverviewFailed
-from app.views.overview import Overview
-from tests.api.serving import TODO, Hanging, Running, healthy, serving, told
+from tests.api.serving import MODELS, TODO, Hanging, Running, healthy, serving, told
 from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +40,7 @@ async def test_an_attempt_has_less_time_than_the_whole() -> None:
     alone = {"posts": {"attempt_timeout": 0.5, "retries": 0}}
     async with serving(upstream, upstreams=alone) as service:
         assert await seconds_of(service) == pytest.approx(0.5)
-        body = told(await service.overview(), Overview)
+        body = told(await service.overview(), MODELS.answer)
     assert body["posts"]["error"]["detail"] == "posts: no answer within 0.5 s"
     assert body["user"]["status"] == body["todos"]["status"] == "ok"
 
@@ -52,7 +50,7 @@ async def test_what_is_tried_again_ends_with_the_deadline_all_the_same() -> None
     upstream["posts"].mock(side_effect=posts)
     async with serving(upstream, upstreams={"posts": {"attempt_timeout": 0.8}}) as service:
         assert await seconds_of(service) == pytest.approx(2.0)
-        body = told(await service.overview(), Overview)
+        body = told(await service.overview(), MODELS.answer)
     assert body["posts"]["error"]["detail"] == "posts: no answer within 0.8 s, 3 attempts"
     left = [int(one.headers["x-request-timeout-ms"]) for one in posts.asked[:3]]
     assert left[0] == pytest.approx(2000, abs=1)
@@ -75,7 +73,7 @@ async def test_what_finds_no_capacity_until_the_deadline_is_overloaded() -> None
         )
         assert now() == pytest.approx(1.1, abs=0.05)
         assert response.status_code == 503
-        error = told(response, OverviewFailed)["sections"]["todos"]["error"]
+        error = told(response, MODELS.failed)["sections"]["todos"]["error"]
         assert (error["reason"], error["attempts"]) == ("overloaded", 0)
         assert int(response.headers["retry-after"]) >= 1
         assert (await patient).status_code == 504
@@ -89,7 +87,7 @@ async def test_sections_that_wait_behind_another_until_the_deadline_are_overload
     async with serving(upstream, fan_out=1, upstreams=patient) as service:
         response = await service.overview()
     assert response.status_code == 504
-    sections = told(response, OverviewFailed)["sections"]
+    sections = told(response, MODELS.failed)["sections"]
     assert {name: one["error"]["reason"] for name, one in sections.items()} == {
         "user": "timeout",
         "posts": "overloaded",

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from app.api.problems import InvalidRequest, OverviewFailed
-from app.views.overview import Overview
-from tests.api.serving import Running, demonstrating, told
+from app.problems.responses import InvalidRequest
+from tests.api.serving import MODELS, Running, demonstrating, told
 from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +15,7 @@ async def ask(service: Running, fault: str = "", query: str = "") -> dict[str, o
     headers = {"X-Demo-Fault": fault} if fault else {}
     response = await service.get(f"/v1/users/1/overview{query}", headers=headers)
     assert response.status_code == 200
-    overview = told(response, Overview)
+    overview = told(response, MODELS.answer)
     assert isinstance(overview, dict)
     return overview
 
@@ -79,7 +78,7 @@ async def test_everything_late_is_a_504_in_time() -> None:
         response = await service.get("/v1/users/1/overview", headers=headers)
     assert response.status_code == 504
     assert now() == pytest.approx(2.0)
-    sections = told(response, OverviewFailed)["sections"]
+    sections = told(response, MODELS.failed)["sections"]
     assert {name: one["error"]["attempts"] for name, one in sections.items()} == {
         "user": 3,
         "posts": 3,

@@ -7,7 +7,7 @@ import pytest
 import respx
 from starlette.types import Message
 
-from app.api.problems import Problem
+from app.problems.responses import Problem
 from tests.api.serving import (
     BROKEN,
     PATH,

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import respx
 
-from app.api.problems import InvalidRequest, Problem
+from app.problems.responses import InvalidRequest, Problem
 from tests.api.folding import EVENTS, Followed, fold, follow, parsed, taking
 from tests.api.serving import (
     ABSENT,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.api.problems import InvalidRequest, OverviewFailed, UserNotFound
-from app.views.overview import Overview
+from app.problems.responses import InvalidRequest
 from tests.api.folding import EVENTS, fold, parsed, taking
 from tests.api.serving import (
     ABSENT,
     BROKEN,
     FAULTY,
+    MODELS,
     End,
     Running,
     but,
@@ -33,10 +33,10 @@ def kinds(answer: Any) -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("fates", "query", "model"),
     [
-        ({}, "", Overview),
-        ({"user": (0.1, ABSENT)}, "", UserNotFound),
-        ({"posts": (0.1, FAULTY)}, "&require=posts", OverviewFailed),
-        ({"posts": (0.1, BROKEN)}, "&include=posts", OverviewFailed),
+        ({}, "", MODELS.answer),
+        ({"user": (0.1, ABSENT)}, "", MODELS.not_found),
+        ({"posts": (0.1, FAULTY)}, "&require=posts", MODELS.failed),
+        ({"posts": (0.1, BROKEN)}, "&include=posts", MODELS.failed),
     ],
 )
 async def test_problems_and_events_have_it_too(

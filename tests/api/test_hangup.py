@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from app.api.hangup import CancelOnDisconnect, ClientDisconnected
+from app.server.disconnect import CancelOnDisconnect, ClientDisconnected
 from tests.api.serving import PATH, a_scope, healthy, logged, serving
 from tests.fakes import ending, now
 

@@ -5,7 +5,7 @@ import pytest
 import respx
 
 from app.api.health import Alive, Readiness
-from app.api.problems import Problem
+from app.problems.responses import Problem
 from tests.api.serving import BROKEN, Hanging, Running, but, each, healthy, serving, told
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ import pytest
 import respx
 from fastapi import Request
 
-from app.api.negotiation import prefers
+from app.api.params import prefers
 from tests.api.folding import EVENTS, NDJSON, fold, parsed
 from tests.api.serving import PATH, Running, each, serving
 

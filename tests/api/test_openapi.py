@@ -8,23 +8,21 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.batch import PATH as BATCH
-from app.api.batch import Batch, BatchItem
-from app.api.events import DoneEvent, SectionEvent
 from app.api.health import Alive, Readiness
-from app.api.problems import InvalidRequest, OverviewFailed, Problem, ProblemType, UserNotFound
-from app.views.overview import Overview
-from tests.api.serving import Running, demonstrating
+from app.problems.handlers import ProblemType
+from app.problems.responses import InvalidRequest, Problem
+from tests.api.serving import MODELS, Running, demonstrating
 
 pytestmark = pytest.mark.anyio
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
 OVERVIEW = "/v1/users/{user_id}/overview"
-MODELS: dict[str, type[BaseModel]] = {
+DOCUMENTED: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (
-        *(Alive, Batch, InvalidRequest, Overview, OverviewFailed, Problem, ProblemType, Readiness),
-        UserNotFound,
+        *(Alive, InvalidRequest, Problem, ProblemType, Readiness),
+        *(MODELS.answer, MODELS.batch, MODELS.failed, MODELS.not_found),
     )
 }
 
@@ -123,7 +121,7 @@ async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -
     for path, status, media_type, content in contents(document):
         if media_type in (EVENTS, NDJSON):
             continue
-        model = MODELS[content["schema"]["$ref"].rsplit("/", 1)[-1]]
+        model = DOCUMENTED[content["schema"]["$ref"].rsplit("/", 1)[-1]]
         for name, example in content.get("examples", {}).items():
             value = example["value"]
             parsed = model.model_validate(value)
@@ -136,7 +134,10 @@ async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -
 async def test_the_example_of_the_events_is_what_their_schemas_say(
     document: dict[str, Any],
 ) -> None:
-    models: dict[str, type[BaseModel]] = {"section": SectionEvent, "done": DoneEvent}
+    models: dict[str, type[BaseModel]] = {
+        "section": MODELS.section_event,
+        "done": MODELS.done_event,
+    }
     content = document["paths"][OVERVIEW]["get"]["responses"]["200"]["content"][EVENTS]
     (example,) = content["examples"].values()
     events = [event.splitlines() for event in example["value"].split("\n\n") if event]
@@ -161,7 +162,7 @@ async def test_the_example_of_the_lines_is_what_their_schema_says(document: dict
     lines = [json.loads(line) for line in example["value"].splitlines()]
     assert [line["status"] for line in lines] == ["failed", "ok"]
     for told in lines:
-        assert BatchItem.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
+        assert MODELS.item.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
 
 
 @pytest.mark.parametrize("name", ["user", "posts", "todos"])

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 import app
-from app.api.problems import Problem, ProblemType
 from app.errors import Failure, Reason
+from app.problems.handlers import ProblemType
+from app.problems.responses import Problem
 from tests.api.serving import PATH, Running, told
 
 pytestmark = pytest.mark.anyio

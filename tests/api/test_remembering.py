@@ -8,7 +8,7 @@ import respx
 from fastapi import Request, Response
 from starlette.types import Scope
 
-from app.api.remembering import RouteCache
+from app.server.route_cache import RouteCache
 from tests.api.serving import (
     ID,
     PATH,

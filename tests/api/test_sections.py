@@ -4,9 +4,8 @@ import httpx
 import pytest
 import respx
 
-from app.api.problems import InvalidRequest
-from app.views.overview import Overview
-from tests.api.serving import NAMES, POST, TODO, USER, Running, told
+from app.problems.responses import InvalidRequest
+from tests.api.serving import MODELS, NAMES, POST, TODO, USER, Running, told
 
 pytestmark = pytest.mark.anyio
 
@@ -14,7 +13,7 @@ pytestmark = pytest.mark.anyio
 async def test_by_default_every_section_is_there(service: Running) -> None:
     response = await service.overview()
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
-    body = told(response, Overview)
+    body = told(response, MODELS.answer)
     assert (body["user_id"], body["complete"]) == (7, True)
     assert body["user"]["data"] == USER | dict.fromkeys(["address", "phone", "website", "company"])
     assert body["posts"]["data"] == [POST, POST]
@@ -38,7 +37,7 @@ async def test_by_default_every_section_is_there(service: Running) -> None:
 async def test_what_is_not_included_is_skipped_and_costs_no_call(
     service: Running, upstream: respx.MockRouter, query: str, included: list[str]
 ) -> None:
-    body = told(await service.overview(f"?{query}"), Overview)
+    body = told(await service.overview(f"?{query}"), MODELS.answer)
     assert list(body) == ["user_id", "complete", *NAMES]
     assert body["complete"] is True
     for name in NAMES:
@@ -99,7 +98,7 @@ async def test_the_highest_number_is_one_that_javascript_can_hold(
 ) -> None:
     upstream.get(url__regex=str(2**53 - 1)).respond(json=[])
     response = await service.get(f"/v1/users/{2**53 - 1}/overview?include=posts")
-    assert told(response, Overview)["user_id"] == 2**53 - 1
+    assert told(response, MODELS.answer)["user_id"] == 2**53 - 1
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "+800", "8_00", "soon", "", "800ms", "1e3"])

@@ -8,14 +8,13 @@ import httpx
 import pytest
 import respx
 
-from app.api.problems import OverviewFailed
-from app.views.overview import Overview
 from tests.api.folding import taking, well
 from tests.api.serving import (
     ABSENT,
     BROKEN,
     FAULTY,
     LATE,
+    MODELS,
     End,
     but,
     demonstrating,
@@ -118,7 +117,7 @@ async def test_each_attempt_is_there_and_what_lies_between(
     given = {"upstream_url": "http://one.test", "upstreams": {"posts": settings}}
     async with serving(upstream, **given, **EXPLAINED) as service:
         response = await service.overview(POSTS)
-    answer = told(response, Overview if response.is_success else OverviewFailed)
+    answer = told(response, MODELS.answer if response.is_success else MODELS.failed)
     # How long an attempt took is told by another clock than the one that runs here.
     assert sorted(spans(answer)) == sorted(expected)
     for secret in (".test", "http", "/posts", "broken"):

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import httpx
 import pytest
 
-from app.api.problems import OverviewFailed, Problem
-from app.views.overview import Overview
+from app.problems.responses import Problem
 from tests.api.serving import (
     ABSENT,
     BROKEN,
@@ -15,6 +14,7 @@ from tests.api.serving import (
     FAULTY,
     GARBAGE,
     LATE,
+    MODELS,
     NAMES,
     ONCE,
     POST,
@@ -50,7 +50,7 @@ async def test_one_failed_section_is_told_and_the_others_are_there(
 ) -> None:
     async with serving(but(posts=end), upstreams=ONCE) as service:
         response = await service.overview()
-    body = told(response, Overview)
+    body = told(response, MODELS.answer)
     assert (response.status_code, body["complete"]) == (200, False)
     assert [body[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
     error = body["posts"]["error"]
@@ -86,7 +86,7 @@ async def test_what_leaves_nothing_to_tell_is_a_problem(
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-complete"] == "false"
     assert "etag" not in response.headers
-    problem = told(response, Problem if status == 404 else OverviewFailed)
+    problem = told(response, Problem if status == 404 else MODELS.failed)
     assert (problem["type"], problem["status"]) == (f"/problems/{reason}", status)
     assert problem["instance"] == "/v1/users/7/overview"
     assert problem["detail"]
@@ -130,7 +130,7 @@ async def test_a_required_failure_ends_its_siblings_at_once_and_shows_what_was_t
         response = await service.overview("?require=posts")
         assert now() - began == pytest.approx(0.1)
     assert left == ["/todos"]
-    sections = told(response, OverviewFailed)["sections"]
+    sections = told(response, MODELS.failed)["sections"]
     assert {name: one["status"] for name, one in sections.items()} == {
         "user": "ok",
         "posts": "failed",
@@ -153,6 +153,6 @@ async def test_a_broken_item_is_left_out_and_an_empty_list_is_no_failure(
     items: list[object], status: str, dropped: int | None
 ) -> None:
     async with serving(but(posts=httpx.Response(200, json=items))) as service:
-        body = told(await service.overview(), Overview)
+        body = told(await service.overview(), MODELS.answer)
     assert (body["posts"]["status"], body["posts"].get("dropped")) == (status, dropped)
     assert body["complete"] is (dropped == 0)

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
-from app.api.batch import BatchItem
-from app.api.hangup import ClientDisconnected
-from app.api.streaming import ClosingStreamingResponse
-from app.views.compose import PlanRun
+from app.composition.scheduler import PlanRun
+from app.server.disconnect import ClientDisconnected
+from app.server.request_state import RequestState
+from app.server.streaming import ClosingStreamingResponse
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
-from tests.api.serving import ABSENT, PATH, Hanging, a_scope, but, each, logged, serving
+from tests.api.serving import ABSENT, MODELS, PATH, Hanging, a_scope, but, each, logged, serving
 from tests.fakes import ending, leaving_nothing, now
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ async def test_lines_come_in_the_order_of_completion() -> None:
         *((0.1, 2), (0.2, 3), (0.25, 4), (0.3, 1))
     ]
     for _, item in items:
-        assert BatchItem.model_validate(item).model_dump(mode="json", exclude_unset=True) == item
+        assert MODELS.item.model_validate(item).model_dump(mode="json", exclude_unset=True) == item
     assert answer.ended
     assert answer.headers["content-type"] == NDJSON
     assert answer.headers["cache-control"] == "no-store"
@@ -194,7 +194,9 @@ async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> Non
             await asyncio.Event().wait()
 
     response = ClosingStreamingResponse(content(), "text/plain", {})
-    error = await ending(response(a_scope("/"), receive, send))
+    scope = a_scope("/")
+    RequestState("test", arrived=0.0).attach(scope)
+    error = await ending(response(scope, receive, send))
     assert isinstance(error, ClientDisconnected)
     assert closed == [4.0]
 

@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from app.api.trace import Header, extract_trace_headers
+from app.api.params import extract_trace_headers
+from app.call import Header
 from tests.api.serving import PATH, healthy, serving
 
 pytestmark = pytest.mark.anyio

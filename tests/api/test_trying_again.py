@@ -8,14 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.problems import OverviewFailed
-from app.views.overview import Overview
 from tests.api.serving import (
     BROKEN,
     BUSY,
     FAULTY,
     GARBAGE,
     LATE,
+    MODELS,
     NAMES,
     ONCE,
     POST,
@@ -60,7 +59,7 @@ async def test_what_failed_by_chance_is_tried_again(end: End, capsys: Captured) 
     now_on(upstream, "posts", one_after_the_other(end, GOOD))
     async with serving(upstream) as service:
         response = await service.overview(POSTS, X_Request_ID="find-me")
-    assert told(response, Overview)["complete"] is True
+    assert told(response, MODELS.answer)["complete"] is True
     assert described(response) == "retry"
     assert now() <= 0.025
     assert [call.request.headers["x-request-id"] for call in upstream["posts"].calls] == [
@@ -89,7 +88,7 @@ async def test_what_failed_by_chance_is_tried_again(end: End, capsys: Captured) 
 async def test_how_often_is_told(end: End, attempts: int) -> None:
     upstream = but(posts=end)
     async with serving(upstream) as service:
-        section = told(await service.overview(), Overview)["posts"]
+        section = told(await service.overview(), MODELS.answer)["posts"]
     assert section["error"]["attempts"] == upstream["posts"].call_count == attempts
     assert section["error"]["detail"].endswith(f", {attempts} attempts") is (attempts > 1)
 
@@ -100,7 +99,7 @@ async def test_garbage_of_one_mirror_is_asked_for_at_another() -> None:
     upstream.get("http://b.test/posts?userId=7").respond(json=[POST])
     mirrors = {"posts": {"urls": "http://a.test,http://b.test"}}
     async with serving(upstream, upstreams=mirrors) as service:
-        assert told(await service.overview(POSTS), Overview)["complete"] is True
+        assert told(await service.overview(POSTS), MODELS.answer)["complete"] is True
 
 
 async def test_with_a_spent_budget_nothing_is_tried_again(capsys: Captured) -> None:
@@ -123,7 +122,7 @@ async def test_a_late_mirror_is_raced_by_another(hedge: float) -> None:
     mirrors = {"posts": {"urls": "http://a.test,http://b.test", "hedge": hedge}}
     async with serving(upstream, upstreams=mirrors) as service:
         response = await service.overview(POSTS)
-        assert told(response, Overview)["complete"] is True
+        assert told(response, MODELS.answer)["complete"] is True
         assert now() == pytest.approx(hedge)
         # Both at once is no hedge but a race that its owner has ordered.
         assert described(response) == ("hedge" if hedge else "")
@@ -157,16 +156,16 @@ async def test_an_upstream_that_keeps_failing_rests_and_is_tried_out_again(
         assert (opened["upstream"], opened["mirror"], opened["level"]) == ("posts", 0, "warning")
         response = await service.overview(POSTS)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        error = told(response, OverviewFailed)["sections"]["posts"]["error"]
+        error = told(response, MODELS.failed)["sections"]["posts"]["error"]
         assert (error["reason"], error["attempts"]) == ("circuit_open", 0)
         assert 0 < error["retry_after"] <= 1
-        whole = told(await service.overview(), Overview)
+        whole = told(await service.overview(), MODELS.answer)
         assert [whole[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
         assert upstream["posts"].call_count == 20
 
         now_on(upstream, "posts", GOOD)
         await asyncio.sleep(1)
-        assert told(await service.overview(POSTS), Overview)["complete"] is True
+        assert told(await service.overview(POSTS), MODELS.answer)["complete"] is True
     (closed,) = lines(capsys, "breaker closed")
     assert (closed["upstream"], closed["mirror"], closed["level"]) == ("posts", 0, "info")
 
@@ -233,7 +232,7 @@ async def test_what_can_only_wait_in_vain_is_turned_away_on_arrival(capsys: Capt
         assert response.status_code == 503
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["retry-after"] == "3"
-        problem = told(response, OverviewFailed)
+        problem = told(response, MODELS.failed)
         assert problem["type"] == "/problems/overloaded"
         for name in NAMES:
             error = problem["sections"][name]["error"]
@@ -265,7 +264,7 @@ async def test_who_has_more_time_may_wait_and_who_asks_the_same_is_no_load(
 
 async def test_as_long_as_there_is_something_to_tell_nobody_is_turned_away() -> None:
     async with serving(but(posts=Hanging()), **CROWDED) as service, congested(service, "posts"):
-        body = told(await service.overview(Accept_Language="nn"), Overview)
+        body = told(await service.overview(Accept_Language="nn"), MODELS.answer)
         assert [body[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
         assert body["posts"]["error"]["reason"] == "overloaded"
 
@@ -278,4 +277,4 @@ async def test_what_is_stored_is_served_in_any_crowd() -> None:
             now_on(upstream, name, Hanging())
         async with congested(service, *NAMES):
             response = await service.overview(Accept_Language="nn")
-            assert told(response, Overview)["complete"] is True
+            assert told(response, MODELS.answer)["complete"] is True

@@ -5,9 +5,9 @@ import pytest
 import respx
 from fastapi.responses import Response
 
-from app.api.written import ResponseCache
-from app.resilience.call import Answer, Tally
-from app.views.plan import Outcome
+from app.api.responses import ResponseCache
+from app.call import Answer, Tally
+from app.composition.outcome import Outcome
 from tests.api.serving import POST, but, each, serving
 from tests.fakes import an_answer, kept
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Admission, Answer, Call, Fetch
 from app.errors import Overloaded, Timeout
 from app.resilience.aimd import AdaptiveLimit
-from app.resilience.call import Answer, Call, Fetch
+from app.resilience.bulkhead import Bulkhead
 from app.resilience.latency import Latency
-from app.resilience.limit import Bulkhead, limit
-from app.resilience.shed import overload_wait, shed
-from app.resilience.timeout import timeout
+from app.resilience.layers.limit import limit
+from app.resilience.layers.shed import shed
+from app.resilience.layers.timeout import timeout
 from tests.fakes import a_call, a_context, an_answer, ending, now, on_virtual_time
 
 
@@ -235,8 +236,8 @@ def test_under_three_times_what_it_bears_an_upstream_goes_on_giving_what_it_can(
             await asyncio.sleep((number + number * 0.618 % 1) / (3 * capacity))
             deadline = now() + patience
             # Turned away on arrival, as the service does it.
-            wait = overload_wait([bulkhead], patience)
-            end = await ending(fetch(a_call(replace(a_context(deadline), overload_wait=wait))))
+            admission = Admission(lambda: [bulkhead.expected_wait()])
+            end = await ending(fetch(a_call(replace(a_context(deadline), admission=admission))))
             assert isinstance(end, Answer | Timeout | Overloaded)
             assert now() <= deadline + 1e-6
             good += isinstance(end, Answer) and now() <= lasts

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from app.call import Answer, Event, Fetch
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -16,11 +17,11 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.breaker import Breaker, State, circuit_breaker
-from app.resilience.call import Answer, Fetch
-from app.resilience.events import BreakerStateChanged, Event
+from app.resilience.breaker import Breaker, State
+from app.resilience.events import BreakerStateChanged
 from app.resilience.latency import Latency
-from app.resilience.timeout import timeout
+from app.resilience.layers.circuit_breaker import circuit_breaker
+from app.resilience.layers.timeout import timeout
 from tests.fakes import FakeUpstream, a_call, a_context, ending, now, on_virtual_time
 
 pytestmark = pytest.mark.anyio

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Event, Fetch, Key
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -19,9 +20,9 @@ from app.errors import (
     UpstreamStatus,
 )
 from app.resilience.budget import RetryBudget
-from app.resilience.cache import Cached, Store
-from app.resilience.call import Answer, Call, Fetch, Key
-from app.resilience.events import BudgetSpent, Event, RefreshEnded, ServedFromCache, ServedStale
+from app.resilience.events import BudgetSpent, RefreshEnded, ServedFromCache, ServedStale
+from app.resilience.layers.cache import Cached
+from app.resilience.store import Store
 from tests.fakes import (
     a_call,
     a_context,
@@ -537,7 +538,7 @@ def test_the_store_forgets_who_was_not_asked_for_longest_and_keeps_to_its_bytes(
                 while size() > limit:
                     naive.pop(0)
             case _:
-                store.forget(key)
+                store.delete(key)
         assert (len(store), store.size) == (len(naive), size())
     for key in KEYS:
         assert store.get(key) is dict(naive).get(key)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Admission, Answer, Call, Event, Fetch, Key
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -20,16 +21,16 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Answer, Call, Fetch, Key
-from app.resilience.coalesce import coalesce
-from app.resilience.events import Coalesced, Event
+from app.resilience.events import Coalesced
 from app.resilience.latency import Latency
-from app.resilience.shed import shed
+from app.resilience.layers.coalesce import coalesce
+from app.resilience.layers.shed import shed
 from tests.fakes import (
     FakeUpstream,
     a_call,
     a_context,
     a_question,
+    a_shed_context,
     an_answer,
     ending,
     leaving_nothing,
@@ -147,7 +148,7 @@ async def test_only_equal_calls_share() -> None:
         {"request_id": "another"},
         {"trace": ((b"traceparent", b"another"),)},
         {"no_cache": True},
-        {"overload_wait": 3.0},
+        {"admission": Admission(decided=True, overload_wait=3.0)},
     ],
 )
 async def test_what_does_not_change_the_answer_does_not_part_calls(other: dict[str, float]) -> None:
@@ -296,7 +297,10 @@ async def test_who_was_let_in_does_not_share_the_fate_of_who_was_not(
 ) -> None:
     upstream = FakeUpstream()
     fetch = coalesce(Latency(), list[Event]().append)(shed(list[Event]().append)(upstream))
-    calls = [a_call(replace(a_context(), overload_wait=1.0)), a_call()]
+    calls = [
+        a_call(a_shed_context(1.0)),
+        a_call(),
+    ]
     if not first_is_congested:
         calls.reverse()
     ends = await asyncio.gather(*(ending(fetch(one)) for one in calls))

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Context, Event, Fetch
 from app.errors import NotFound, Overloaded, Unreachable
-from app.resilience.call import Answer, Call, Context, Fetch
-from app.resilience.events import Event, Queued, Shed
+from app.resilience.bulkhead import Bulkhead
+from app.resilience.events import Queued, Shed
 from app.resilience.latency import Latency
-from app.resilience.limit import Bulkhead, limit
+from app.resilience.layers.limit import limit
 from tests.clock import VirtualLoop
 from tests.fakes import (
     FakeUpstream,
@@ -167,9 +168,9 @@ async def test_nobody_is_turned_away_from_a_permit_that_is_free_or_for_what_is_n
 ) -> None:
     bulkhead = Bulkhead(1, latency)
     assert bulkhead.expected_wait() == 0.0
-    assert not bulkhead.cannot_meet(now(), deadline=0.1)
+    assert not bulkhead.cannot_meet(deadline=0.1, now=now())
     await bulkhead.acquire(deadline=0.1)
-    assert bulkhead.cannot_meet(now(), deadline=0.1) is (latency.p50 is not None)
+    assert bulkhead.cannot_meet(deadline=0.1, now=now()) is (latency.p50 is not None)
 
 
 async def test_a_permit_that_is_noticed_only_after_the_deadline_is_passed_on() -> None:

@@ -1,8 +1,8 @@
 import asyncio
 
 import pytest
-from app.resilience.measure import measure
 
+from app.call import Call, Event, Fetch
 from app.errors import (
     Failure,
     InvalidPayload,
@@ -12,9 +12,9 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Call, Fetch
-from app.resilience.events import AttemptCancelled, AttemptEnded, Event
+from app.resilience.events import AttemptCancelled, AttemptEnded
 from app.resilience.latency import Latency
+from app.resilience.layers.measure import measure
 from tests.fakes import FakeUpstream, a_call, ending
 
 pytestmark = pytest.mark.anyio

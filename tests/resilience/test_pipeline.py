@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Event, Fetch
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -16,13 +17,10 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.cache import Store
-from app.resilience.call import Answer, Call, Fetch
 from app.resilience.events import (
     AttemptEnded,
     BreakerStateChanged,
     Coalesced,
-    Event,
     Hedging,
     RefreshEnded,
     Retrying,
@@ -30,12 +28,14 @@ from app.resilience.events import (
     Shed,
 )
 from app.resilience.pipeline import Upstream, pipeline
+from app.resilience.store import Store
 from app.settings import UpstreamSettings
 from tests.fakes import (
     FakeUpstream,
     a_call,
     a_context,
     a_question,
+    a_shed_context,
     an_answer,
     ending,
     kept,
@@ -76,7 +76,7 @@ def a_pipeline(*mirrors: Fetch, told: list[Event] | None = None, **settings: Any
         mirrors,
         UpstreamSettings(**({"retries": 0} | settings)),
         store=Store(),
-        refresh_timeout=3.0,
+        request_timeout=3.0,
         emit=([] if told is None else told).append,
     )
 
@@ -102,8 +102,11 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
     await upstream.fetch(a_call())
     open_circuit(upstream)
     upstream.bulkhead.try_acquire()
-    call, tasks = a_call(replace(a_context(), overload_wait=5.0)), asyncio.all_tasks()
-    assert upstream.fetch.lookup(call)
+    call, tasks = (
+        a_call(a_shed_context(5.0)),
+        asyncio.all_tasks(),
+    )
+    assert upstream.lookup(call)
     assert asyncio.all_tasks() == tasks
     assert told[1:] == [ServedFromCache(call, stale=False)]
     assert mirror.began == [0.0]
@@ -114,7 +117,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
     upstream = a_pipeline(mirror, told=told, attempt_timeout=2)
     await upstream.fetch(a_call())
     async with leaving_nothing():
-        upstream.fetch.lookup(a_call())
+        upstream.lookup(a_call())
         await asyncio.sleep(0.5)
         answer = await upstream.fetch(a_call(replace(a_context(), no_cache=True)))
         await asyncio.sleep(0.1)
@@ -130,7 +133,7 @@ async def test_a_refresh_gets_no_more_time_than_refresh_timeout(told: list[Event
     await upstream.fetch(a_call())
     mirror.seconds = 60
     async with leaving_nothing():
-        upstream.fetch.lookup(a_call())
+        upstream.lookup(a_call())
         await asyncio.sleep(3.01)
     (ended,) = of_kind(RefreshEnded, told)
     assert isinstance(ended.failure, Timeout)
@@ -158,7 +161,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
         upstream.budget.try_withdraw()
     flight = asyncio.ensure_future(upstream.fetch(a_call()))
     await asyncio.sleep(0.5)
-    congested = replace(a_context(), overload_wait=1.5)
+    congested = a_shed_context(1.5)
     alone = a_call(congested, upstream="users")
     with pytest.raises(Overloaded, match="waiting") as turned_away:
         await upstream.fetch(alone)
@@ -407,7 +410,7 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
         async def one(client: Client) -> None:
             await asyncio.sleep(client.start)
             call = about(client.about, client.start + client.patience)
-            answer = upstream.fetch.lookup(call)
+            answer = upstream.lookup(call)
             if answer is None:
                 asking = asyncio.ensure_future(ending(upstream.fetch(call)))
                 await asyncio.wait([asking], timeout=client.leaves)
@@ -421,7 +424,7 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
 
         async with leaving_nothing():
             await asyncio.gather(*map(one, clients))
-            await upstream.fetch.aclose()
+            await upstream.aclose()
         assert most <= concurrency
         assert (in_flight, upstream.bulkhead.in_flight, upstream.bulkhead.queued) == (0, 0, 0)
 

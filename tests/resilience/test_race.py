@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Event, Fetch
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -20,10 +21,10 @@ from app.errors import (
     UpstreamStatus,
 )
 from app.resilience.budget import RetryBudget
-from app.resilience.call import Answer, Call, Fetch
-from app.resilience.events import BudgetSpent, Event, Hedging
+from app.resilience.events import BudgetSpent, Hedging
 from app.resilience.latency import Latency
-from app.resilience.race import race, round_robin
+from app.resilience.layers.race import race
+from app.resilience.mirrors import round_robin
 from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
 
 pytestmark = pytest.mark.anyio

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Event, Fetch
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -18,11 +19,10 @@ from app.errors import (
     UpstreamStatus,
 )
 from app.resilience.budget import RetryBudget
-from app.resilience.call import Answer, Call, Fetch
-from app.resilience.events import BudgetSpent, Event, Retrying
+from app.resilience.events import BudgetSpent, Retrying
 from app.resilience.latency import Latency
-from app.resilience.retry import retry
-from app.resilience.timeout import timeout
+from app.resilience.layers.retry import retry
+from app.resilience.layers.timeout import timeout
 from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
 
 pytestmark = pytest.mark.anyio
@@ -107,7 +107,7 @@ GARBAGE = InvalidPayload("garbage")
 
 
 @pytest.mark.parametrize(
-    ("failure", "other_mirror", "attempts"),
+    ("failure", "other_mirrors", "attempts"),
     [
         *((failure, other_mirrors, 2) for failure in ANYWHERE for other_mirrors in (False, True)),
         *((failure, other_mirrors, 1) for failure in NEVER for other_mirrors in (False, True)),

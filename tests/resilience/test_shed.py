@@ -1,13 +1,15 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
 
+from app.call import Admission, Context, Event
 from app.errors import Overloaded
-from app.resilience.events import Event, Shed
+from app.resilience.bulkhead import Bulkhead
+from app.resilience.events import Shed
 from app.resilience.latency import Latency
-from app.resilience.limit import Bulkhead
-from app.resilience.shed import overload_wait, shed
-from tests.fakes import FakeUpstream, a_call, a_context, ending
+from app.resilience.layers.shed import overload_wait, shed
+from tests.fakes import FakeUpstream, a_call, a_context, a_shed_context, ending
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +29,12 @@ def free() -> Bulkhead:
     return Bulkhead(1)
 
 
+def waiting_for(bulkheads: list[Bulkhead]) -> Context:
+    """Of a request that needs all of them within two seconds."""
+    admission = Admission(lambda: [bulkhead.expected_wait() for bulkhead in bulkheads])
+    return replace(a_context(deadline=2.0), admission=admission)
+
+
 @pytest.mark.parametrize(
     ("bulkheads", "wait"),
     [
@@ -41,10 +49,29 @@ def free() -> Bulkhead:
         ([], None),
     ],
 )
-def test_a_request_is_kept_out_if_all_its_upstreams_are_behind_and_one_by_too_much(
+async def test_a_request_is_shed_if_all_its_upstreams_are_behind_and_one_by_too_much(
     bulkheads: list[Bulkhead], wait: float | None
 ) -> None:
-    assert overload_wait(iter(bulkheads), seconds=2.0) == wait
+    context = waiting_for(bulkheads)
+    assert overload_wait(context) == wait
+
+
+async def test_a_request_is_shed_or_let_in_once_and_for_all_of_its_calls() -> None:
+    bulkheads = [congested(3)]
+    context = waiting_for(bulkheads)
+    assert overload_wait(context) == 3.0
+    bulkheads[:] = [free()]
+    assert overload_wait(context) == 3.0
+
+    context = waiting_for(bulkheads)
+    assert overload_wait(context) is None
+    bulkheads[:] = [congested(3)]
+    assert overload_wait(context) is None
+
+
+async def test_a_request_with_less_time_is_shed_sooner() -> None:
+    await asyncio.sleep(1.0)
+    assert overload_wait(waiting_for([congested(0.51)])) == 0.51  # of a second that is left
 
 
 async def test_a_request_that_was_let_in_is_left_alone() -> None:
@@ -58,7 +85,7 @@ async def test_nothing_is_begun_for_a_request_that_was_turned_away(wait: float) 
     upstream, told, call = (
         FakeUpstream(1),
         list[Event](),
-        a_call(replace(a_context(), overload_wait=wait)),
+        a_call(a_shed_context(wait)),
     )
     failure = await ending(shed(told.append)(upstream)(call))
     assert isinstance(failure, Overloaded)

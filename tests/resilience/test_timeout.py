@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
+from app.call import Answer, Call
 from app.errors import Timeout, Unreachable
-from app.resilience.call import Answer, Call
-from app.resilience.timeout import timeout
+from app.resilience.layers.timeout import timeout
 from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now
 
 pytestmark = pytest.mark.anyio

@@ -16,9 +16,9 @@ import aiohttp
 import uvicorn
 from fastapi import FastAPI
 
-from app.api.dependencies import Service
-from app.api.protocol import Protocol
+from app.api.dependencies import ServiceState
 from app.main import create_app
+from app.server.http_protocol import HttpProtocol
 from app.settings import Settings
 from app.upstream.client import Transport
 from tests.service.replies import good
@@ -161,7 +161,7 @@ class Stream:
 @dataclass
 class Running:
     url: str
-    service: Service
+    service: ServiceState
     frontend: aiohttp.ClientSession
     upstreams: Mapping[str, Upstream]
     _tasks: set[asyncio.Task[Any]] = field(default_factory=asyncio.all_tasks)
@@ -250,7 +250,7 @@ def _frontend() -> aiohttp.ClientSession:
 async def _served(app: FastAPI) -> AsyncIterator[str]:
     """What `uvicorn.Server.serve` does, but for the signals, which stay the test runner's."""
     config = uvicorn.Config(
-        app, port=0, http=Protocol, ws="none", log_config=None, access_log=False
+        app, port=0, http=HttpProtocol, ws="none", log_config=None, access_log=False
     )
     config.load()
     server = uvicorn.Server(config)

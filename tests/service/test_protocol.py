@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.api import protocol
+from app.server import http_protocol
 from tests.service.replies import after, never
 from tests.service.running import NOISE, Running, running
 
@@ -116,14 +116,14 @@ async def test_a_client_that_pipelined_and_hangs_up_takes_its_attempts_along() -
 async def test_a_head_that_does_not_end_in_time_ends_the_connection(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.2)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.2)
     async with running() as service, _connection(service) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 2) == b""
 
 
 async def test_every_head_of_a_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 1.0)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 1.0)
     async with running() as service, _connection(service) as (reader, writer):
         for _ in range(3):
             writer.write(_REQUEST)
@@ -137,7 +137,7 @@ async def test_every_head_of_a_connection_has_its_own_time(monkeypatch: pytest.M
 async def test_neither_the_work_nor_a_body_nor_the_pause_after_it_is_a_head(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.1)
     async with running({"posts": after(0.3)}) as service, _connection(service) as (reader, writer):
         for _ in range(2):
             writer.write(_OVERVIEW.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n"))

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.api import protocol
-from app.resilience.call import Data
+from app.call import Data
+from app.server import http_protocol
 from tests.service.replies import saying
 from tests.service.running import LINES, NOISE, Running, Stream, running
 from tests.service.upstream import Exchange
@@ -98,7 +98,7 @@ async def test_who_reads_again_too_late_is_told_so() -> None:
 
 
 async def test_who_never_reads_again_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.6)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
     before = _held()
     async with _unread(9000) as (service, stream, _):
         assert await service.leftovers() == []
@@ -109,14 +109,14 @@ async def test_who_never_reads_again_is_hung_up_on(monkeypatch: pytest.MonkeyPat
 
 async def test_half_a_goodbye_does_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A FIN that we do not see because we wait to write."""
-    monkeypatch.setattr(protocol, "PATIENCE", 0.6)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
     async with _unread(9000) as (service, stream, _):
         stream.finish()
         assert await service.leftovers() == []
 
 
 async def test_who_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.8)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.8)
     async with _unread(9000) as (_, stream, _):
         began = perf_counter()
         pieces = 0
@@ -131,7 +131,7 @@ async def test_who_reads_slowly_gets_all(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_nor_is_a_whole_answer_kept_for_ever(
     connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.6)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
     async with _whole(connection) as (reader, length):
         await asyncio.sleep(1.5)
         body = await asyncio.wait_for(reader.read(), 5)
@@ -141,7 +141,7 @@ async def test_nor_is_a_whole_answer_kept_for_ever(
 async def test_who_reads_a_whole_answer_slowly_gets_all_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(protocol, "PATIENCE", 0.6)
+    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
     async with _whole("close") as (reader, length):
         taken = 0
         while piece := await asyncio.wait_for(reader.read(300_000), 5):

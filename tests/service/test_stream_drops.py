@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.resilience.call import Data
+from app.call import Data
 from tests.service.replies import good, never, saying
 from tests.service.running import EVENTS, LINES, NOISE, Running, Stream, eventually, running
 from tests.service.test_process import _started, _told

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from app.call import Question
 from app.errors import InvalidPayload
-from app.resilience.call import Question
 from app.sources.posts import Post, posts_by
 from app.sources.resource import Resource
 from app.sources.todos import Todo, todos_of

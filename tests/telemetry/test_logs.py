@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.call import Call, Event
 from app.errors import (
     Failure,
     InvalidPayload,
@@ -14,14 +15,12 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Call
 from app.resilience.events import (
     AttemptCancelled,
     AttemptEnded,
     BreakerStateChanged,
     BudgetSpent,
     Coalesced,
-    Event,
     Hedging,
     RefreshEnded,
     Retrying,

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 
+from app.call import Answer, Call, Question
 from app.errors import Failure
-from app.resilience.call import Answer, Call, Question
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client

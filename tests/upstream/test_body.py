@@ -5,8 +5,8 @@ import gzip
 import httpx
 import pytest
 
+from app.call import Answer
 from app.errors import InvalidPayload
-from app.resilience.call import Answer
 from app.settings import UpstreamSettings
 from tests.fakes import ending
 from tests.upstream.asking import BODY, JSON, Stream, answered, asked, failed

@@ -6,8 +6,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from app.call import UNCACHEABLE, Answer, Call, Data, Question
 from app.errors import UpstreamStatus
-from app.resilience.call import UNCACHEABLE, Answer, Call, Data, Question
 from app.settings import UpstreamSettings
 from tests.fakes import a_call, a_context, an_answer, ending, now
 from tests.upstream.asking import BODY, JSON, Stream, sent

@@ -3,8 +3,8 @@ import json
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from app.call import Decode
 from app.errors import InvalidPayload
-from app.resilience.call import Decode
 from app.upstream.decode import many, one
 
 

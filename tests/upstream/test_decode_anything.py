@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Decode
 from app.errors import InvalidPayload
-from app.resilience.call import Decode
 from app.sources.posts import Post
 from app.sources.users import User
 from app.upstream.decode import many, one

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
+from app.call import Question
 from app.errors import (
     Failure,
     NotFound,
@@ -18,7 +19,6 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Question
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.sources.users import user
@@ -86,7 +86,7 @@ async def test_only_a_user_can_be_absent(question: Question, kind: type[Failure]
 async def test_too_many_requests_is_no_lack_of_ours_so_it_may_be_asked_again() -> None:
     failure = await failed(httpx.Response(429))
     assert isinstance(failure, Overloaded)
-    assert (failure.retry_on, Overloaded("").retry_on) == ("any_mirror", "never")
+    assert (failure.policy.retry_on, Overloaded("").policy.retry_on) == ("any_mirror", "never")
 
 
 @pytest.mark.parametrize("code", [429, 503])

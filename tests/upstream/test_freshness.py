@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.resilience.call import UNCACHEABLE, CachePolicy
+from app.call import UNCACHEABLE, CachePolicy
 from app.settings import UpstreamSettings
-from app.upstream.freshness import cache_policy, instant
+from app.upstream.cache_policy import cache_policy, instant
 
 DATE = "Sun, 22 Nov 2026 13:00:00 GMT"
 RESPONSE_TIME = 1795352400.0  # the same instant
@@ -283,7 +283,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.usefixtures("other_mirror")
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(
     "text",
     [

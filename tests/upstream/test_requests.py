@@ -6,7 +6,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.resilience.call import Answer, CachePolicy, Call, Context, Header
+from app.call import Answer, CachePolicy, Call, Context, Header
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Call, Data, Question, Tally
+from app.composition.outcome import Outcome, Outcomes
+from app.composition.scheduler import Step, compose
+from app.composition.view import Plan
 from app.errors import Failure, NotFound, Timeout, Unreachable
-from app.resilience.call import Answer, Call, Data, Question, Tally
-from app.views.compose import Step, compose
-from app.views.plan import Outcome, Outcomes, Plan
 from tests.fakes import (
+    A_VIEW,
     FakeUpstream,
     a_context,
     an_answer,
@@ -45,7 +47,7 @@ Name = tuple[int, str]
 
 def a_plan(subject: int, asked: Sequence[str] = NAMES, required: Sequence[str] = ()) -> Plan:
     questions = {name: Question(name, str(subject), Data) for name in NAMES if name in asked}
-    return Plan(subject, NAMES, questions, frozenset(required))
+    return Plan(A_VIEW, subject, questions, frozenset(required))
 
 
 def name_of(call: Call) -> Name:
@@ -230,7 +232,7 @@ async def test_plans_that_are_over_are_held_by_nobody() -> None:
         for subject in range(100):
             questions = Questions(a_plan(subject).questions)
             begun[subject] = questions
-            yield Plan(subject, NAMES, questions, frozenset())
+            yield Plan(A_VIEW, subject, questions, frozenset())
 
     over = most = 0
     async for step in compose(plans(), a_context(), FakeUpstream(1), lambda _: {}, at_once=6):

@@ -4,11 +4,12 @@ import asyncio
 
 import pytest
 
+from app.call import Answer, Call, Fetch, Tally
+from app.composition.outcome import Outcome, cached_outcomes
+from app.composition.scheduler import gather
+from app.composition.view import Plan
 from app.errors import Failure, NotFound, Timeout, Unreachable
-from app.resilience.call import Answer, Call, Fetch, Tally
-from app.views.compose import gather, lookup
-from app.views.plan import Outcome, Plan
-from tests.fakes import FakeUpstream, a_context, a_question, an_answer, begun, ending, now
+from tests.fakes import A_VIEW, FakeUpstream, a_context, a_question, an_answer, begun, ending, now
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +17,7 @@ NAMES = ("user", "posts", "todos")
 
 
 def a_plan(*required: str, asked: tuple[str, ...] = NAMES) -> Plan:
-    return Plan(1, NAMES, {name: a_question(name) for name in asked}, frozenset(required))
+    return Plan(A_VIEW, 1, {name: a_question(name) for name in asked}, frozenset(required))
 
 
 def each_to_its_own(**upstreams: Fetch) -> Fetch:
@@ -72,7 +73,7 @@ async def test_what_was_found_is_an_outcome_already_and_not_asked() -> None:
         call.tally.cache = "hit"
         return stored
 
-    outcomes = lookup(a_plan(), a_context(), found)
+    outcomes = cached_outcomes(a_plan(), a_context(), found)
     assert outcomes == dict.fromkeys(("posts", "todos"), Outcome(stored, Tally(cache="hit"), 0.0))
     whole = await gather(a_plan(), a_context(), upstream, outcomes)
     assert len(upstream.began) == 1

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from app.call import Call, Data, Event, Question
+from app.composition.timeline import Recorder, Span
+from app.composition.view import Plan
 from app.errors import Overloaded, Timeout, Unreachable
-from app.resilience.call import Call, Data, Question
 from app.resilience.events import (
     AttemptCancelled,
     AttemptEnded,
     BudgetSpent,
     Coalesced,
-    Event,
     Hedging,
     LeftQueue,
     Queued,
@@ -23,16 +24,14 @@ from app.resilience.events import (
     ServedStale,
     Shed,
 )
-from app.views.plan import Plan
-from app.views.timeline import Recorder, Span
-from tests.fakes import a_context
+from tests.fakes import A_VIEW, a_context
 
 pytestmark = pytest.mark.anyio
 
 BROKEN, LATE, FULL = Unreachable("broken"), Timeout("late"), Overloaded("full")
 
 QUESTIONS = {name: Question(f"{name} upstream", "/", Data) for name in ("user", "posts")}
-PLAN = Plan(1, ("user", "posts", "todos"), QUESTIONS, frozenset())
+PLAN = Plan(A_VIEW, 1, QUESTIONS, frozenset())
 CALL = Call(QUESTIONS["posts"], a_context())
 
 

@@ -6,6 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.call import Answer, Tally
+from app.composition.outcome import Outcome
+from app.composition.result import ViewResult
+from app.composition.view import Plan
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -16,9 +20,7 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.call import Answer, Tally
-from app.views.plan import Outcome, Plan, is_complete, stale, verdict
-from tests.fakes import a_question, an_answer
+from tests.fakes import A_VIEW, a_question, an_answer
 
 Results = Mapping[str, Answer | Failure]
 
@@ -51,7 +53,7 @@ def status_of_the_whole(results: Results, included: set[str], required: set[str]
 
 
 def planned(included: Iterable[str], required: Iterable[str] = ()) -> Plan:
-    return Plan(1, NAMES, {name: a_question() for name in included}, frozenset(required))
+    return Plan(A_VIEW, 1, {name: a_question() for name in included}, frozenset(required))
 
 
 def came_of(results: Results) -> Mapping[str, Outcome]:
@@ -59,8 +61,7 @@ def came_of(results: Results) -> Mapping[str, Outcome]:
 
 
 def judged(results: Results, included: set[str], required: set[str]) -> int:
-    failure = verdict(planned(included, required), came_of(results))
-    return 200 if failure is None else failure.status
+    return ViewResult(planned(included, required), came_of(results)).status
 
 
 @st.composite
@@ -138,10 +139,10 @@ def test_a_user_who_does_not_exist_goes_before_what_is_required() -> None:
 def test_complete_is_every_included_section_with_all_of_its_data_as_it_is_now(
     results: Results, included: tuple[str, ...], complete: bool
 ) -> None:
-    assert is_complete(planned(included), came_of(results)) is complete
+    assert ViewResult(planned(included), came_of(results)).complete is complete
 
 
 def test_what_stands_in_for_a_failure_is_no_failure_but_stale() -> None:
     results: Results = {"user": an_answer(stale=True), "posts": Timeout(""), "todos": OK}
     assert judged(results, set(NAMES), {"user"}) == 200
-    assert stale(came_of(results)) == ["user"]
+    assert ViewResult(planned(NAMES), came_of(results)).log_fields()["stale"] == ["user"]

@@ -1,0 +1,198 @@
+"""The cases a client has to know, each a named example: its summary and its value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import CircuitOpen, Failure, Overloaded, Timeout, Unreachable
+from app.problems.types import KINDS, type_url
+from app.views.overview import overview
+
+Json = dict[str, Any]
+Examples = Mapping[str, tuple[str, Any]]
+
+_USER = {
+    "id": 1,
+    "name": "Ada Rivers",
+    "username": "ada",
+    "email": "ada@tributary.example",
+    "address": {
+        "street": "Weir Lane",
+        "suite": "Flat 2",
+        "city": "Confluence",
+        "zipcode": "10115",
+        "geo": {"lat": "52.5300", "lng": "13.3800"},
+    },
+    "phone": "+49 30 901820",
+    "website": "ada.example",
+    "company": {"name": "Delta Works", "catchPhrase": "Where it all meets", "bs": "water"},
+}
+_POST = {"userId": 1, "id": 1, "title": "On confluence", "body": "Where two rivers meet."}
+_TODO = {"userId": 1, "id": 1, "title": "Read the gauge", "completed": True}
+
+_HREF = overview.path.format(user_id=1)
+
+
+def _ok(data: object, *, stale: bool = False) -> Json:
+    return {
+        "status": "ok",
+        "data": data,
+        "stale": stale,
+        "dropped": 0,
+        "as_of": "2026-11-22T13:00:00Z",
+    }
+
+
+def _failed(
+    section: str,
+    failure: type[Failure],
+    detail: str,
+    attempts: int = 3,
+    retry_after: float | None = None,
+) -> Json:
+    tried = f", {attempts} attempts" if attempts > 1 else ""
+    return {
+        "status": "failed",
+        "error": {
+            "type": type_url(failure.reason),
+            "title": failure.title,
+            "status": failure.status,
+            "detail": f"{section}: {detail}{tried}",
+            "reason": failure.reason,
+            "section": section,
+            "attempts": attempts,
+            "elapsed_ms": 1804 if attempts else 0,
+            "retryable": True,
+            "retry_after": retry_after,
+            "href": f"{_HREF}?include={section}",
+        },
+    }
+
+
+_SKIPPED = {"status": "skipped"}
+_SECTIONS = {"user": _ok(_USER), "posts": _ok([_POST]), "todos": _ok([_TODO])}
+
+
+def _late(section: str) -> Json:
+    return _failed(section, Timeout, "no answer within 0.8 s")
+
+
+def _overview(*, complete: bool, **sections: Json) -> Json:
+    return {"user_id": 1, "complete": complete, **_SECTIONS, **sections}
+
+
+def _problem(slug: str, detail: str, instance: str = _HREF, **more: object) -> Json:
+    return {
+        "type": type_url(slug),
+        "title": KINDS[slug].title,
+        "status": KINDS[slug].status,
+        "detail": detail,
+        "instance": instance,
+    } | more
+
+
+def _only_posts_failed(failure: type[Failure], detail: str, retry_after: float) -> Json:
+    """`require=posts`, and no attempt was made for them."""
+    posts = _failed("posts", failure, detail, attempts=0, retry_after=retry_after)
+    sections = {"user": _SKIPPED, "posts": posts, "todos": _SKIPPED}
+    return _problem(failure.reason, f"posts: {detail}", sections=sections)
+
+
+def _wrong_parameter(parameter: str, detail: str, instance: str = _HREF) -> Json:
+    return _problem(
+        "invalid_request",
+        f"query parameter {parameter}: {detail}",
+        instance,
+        errors=[{"parameter": parameter, "location": "query", "detail": detail}],
+    )
+
+
+OVERVIEWS: Examples = {
+    "complete": ("Every section could be had", _overview(complete=True)),
+    "one_section_failed": (
+        "Posts came too late; the rest is there",
+        _overview(complete=False, posts=_late("posts")),
+    ),
+    "stale": (
+        "The posts' upstream could not be asked; these were good once",
+        _overview(complete=False, posts=_ok([_POST], stale=True)),
+    ),
+    "included_only": (
+        "Only todos were asked for",
+        _overview(complete=True, user=_SKIPPED, posts=_SKIPPED),
+    ),
+}
+
+EVENTS = [
+    ("section", {"name": "todos", "section": _ok([_TODO])}),
+    ("section", {"name": "user", "section": _ok(_USER)}),
+    ("section", {"name": "posts", "section": _late("posts")}),
+    ("done", {"user_id": 1, "complete": False, "status": 200}),
+]
+"""An overview as it completes: todos first, then the user; the posts came too late."""
+
+NOT_FOUND: Examples = {
+    "no_such_user": (
+        "The user does not exist",
+        _problem("not_found", "user: there is no such resource"),
+    )
+}
+
+UNKNOWN_SECTION: Examples = {
+    "unknown_section": (
+        "There is no such section",
+        _wrong_parameter("include", "Input should be 'user', 'posts' or 'todos'"),
+    )
+}
+
+UNREACHABLE: Examples = {
+    "required_failed": (
+        "`require=posts`, and the posts could not be reached",
+        _problem(
+            "unreachable",
+            "posts: the connection failed",
+            sections={
+                "user": _ok(_USER),
+                "posts": _failed("posts", Unreachable, "the connection failed"),
+                "todos": _SKIPPED,
+            },
+        ),
+    )
+}
+
+NO_CAPACITY: Examples = {
+    "circuit_open": (
+        "`require=posts`, whose upstream failed so often that it is left alone for now",
+        _only_posts_failed(CircuitOpen, "it failed too often to be asked again now", 0.7),
+    ),
+    "overloaded": (
+        "Turned away on arrival: the only section asked for has a queue that is too long",
+        _only_posts_failed(Overloaded, "too many calls are waiting already", 1.2),
+    ),
+}
+
+NO_TIME: Examples = {
+    "all_late": (
+        "No section came in time",
+        _problem(
+            "timeout",
+            "; ".join(f"{name}: no answer within 0.8 s" for name in _SECTIONS),
+            sections={name: _late(name) for name in _SECTIONS},
+        ),
+    )
+}
+
+ITEM = {"user_id": 1, "status": "ok", "overview": _overview(complete=True)}
+FAILED_ITEM = {
+    "user_id": 999,
+    "status": "failed",
+    "error": _problem(
+        "not_found", "user: there is no such resource", overview.path.format(user_id=999)
+    ),
+}
+
+TOO_MANY: Examples = {
+    "too_many": (
+        "More users than `BATCH_MAX`",
+        _wrong_parameter("user_id", "at most 100 different users, not 101", "/v1/overviews"),
+    )
+}

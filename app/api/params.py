@@ -1,0 +1,132 @@
+"""What a request says: its parameters, the headers that matter, and what they mean."""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any, Literal
+
+from fastapi import Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator, Field
+
+from app.call import Header as RawHeader
+from app.views.overview import overview
+
+
+def _digits(value: object) -> object:
+    # Pydantic would also read 1.0, 1_0, +1 and 007; one number has one spelling here.
+    if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
+        raise ValueError("must be a whole number, in digits")
+    return value
+
+
+PlainDigits = BeforeValidator(_digits)
+
+_identifier: Any = overview.identifier_type
+Identifier = Annotated[_identifier, PlainDigits]
+
+UserId = Annotated[Identifier, Path(description="Whose overview")]
+
+UserIds = Annotated[
+    list[Identifier],
+    Query(description="Whose overviews, repeated; at most `BATCH_MAX` different ones"),
+]
+
+TimeoutMs = Annotated[
+    Annotated[int, Field(ge=1), PlainDigits] | None,
+    Header(
+        alias="X-Request-Timeout-Ms",
+        description="How long the client will wait, in milliseconds; "
+        "clamped to what the service allows",
+        examples=[800],
+    ),
+]
+
+Explain = Annotated[
+    Literal["true", "false"],
+    Query(description="Tell in `timeline` what was done, where the service allows it"),
+]
+
+
+def _split(value: object) -> object:
+    """`include=posts,todos` and `include=posts&include=todos` are the same."""
+    if isinstance(value, list):
+        return [part for text in value for part in str(text).split(",")]
+    return value
+
+
+_SectionName: Any = Literal[tuple(overview.sections)]
+_Names = Annotated[list[_SectionName], BeforeValidator(_split), Field(min_length=1)] | None
+
+Include = Annotated[
+    _Names, Query(description="The sections wanted, repeated or comma separated; default: all")
+]
+Require = Annotated[
+    _Names, Query(description="Sections without which the answer is worthless; default: none")
+]
+
+
+def parse_sections(
+    include: list[str] | None, require: list[str] | None
+) -> tuple[Collection[str], Collection[str]]:
+    """The sections that are included, and those that are required: a part of the former."""
+    included: Collection[str] = include or overview.sections
+    for name in require or ():
+        if name not in included:
+            raise RequestValidationError(
+                [{"loc": ("query", "require"), "msg": f"{name} is required but not included"}]
+            )
+    return included, require or ()
+
+
+_JSON = "application/json"
+
+
+def prefers(request: Request, media_type: str) -> bool:
+    """Whether the client accepts `media_type` by name, and not JSON rather (RFC 9110 §12.5.1)."""
+    headers = request.scope["headers"]
+    lines = [value.decode("latin-1").lower() for name, value in headers if name == b"accept"]
+    if not any(media_type in line for line in lines):
+        return False  # as for most requests
+    weights = dict(_weight(item) for line in lines for item in line.split(","))
+    wanted = weights.get(media_type, 0.0)
+    if _JSON in weights:
+        return wanted > weights[_JSON]
+    return wanted > 0 and wanted >= weights.get("application/*", weights.get("*/*", 0.0))
+
+
+def _weight(item: str) -> tuple[str, float]:
+    """A media range and its weight, which is 0 if it cannot be read."""
+    media_range, *parameters = (part.strip() for part in item.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return media_range, float(value)
+            except ValueError:
+                return media_range, 0.0
+    return media_range, 1.0
+
+
+def bypasses_cache(cache_control: Iterable[str]) -> bool:
+    """Whether the client wants no answer from our cache (RFC 9111 §5.2.1.4, §5.2.1.5)."""
+    return any(
+        directive.strip().lower() in ("no-cache", "no-store")
+        for line in cache_control
+        for directive in line.split(",")
+    )
+
+
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+
+
+def extract_trace_headers(headers: Iterable[RawHeader]) -> tuple[RawHeader, ...]:
+    """W3C trace context among `headers`, names in lower case; nothing if it is not valid.
+
+    It is passed on as it came, as the specification asks of whoever records no spans (Trace
+    Context, "Forwarding"). Without a valid `traceparent`, `tracestate` is dropped too.
+    """
+    context = tuple(one for one in headers if one[0] in (b"traceparent", b"tracestate"))
+    parents = [value for name, value in context if name == b"traceparent"]
+    return context if len(parents) == 1 and _TRACEPARENT.fullmatch(parents[0]) else ()

@@ -1,0 +1,66 @@
+"""What browsers get: the page at `/`, the API docs at `/docs`, and the files of both.
+
+The docs are Swagger UI from our own disk, nothing inline, nothing from elsewhere. Links are
+relative throughout, so that both also work behind a proxy that adds a prefix. The page is a client
+like any other: all it knows beforehand is whether the data are the demo's, and whether the service
+explains itself.
+"""
+
+import os
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from app.settings import Settings
+
+WEB = Path(__file__).parents[1] / "web"
+
+_UNKNOWN = 'data-demo="?" data-explain="?"'
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Serve the page, the docs, their files, and the icon that they share."""
+    web, docs = RevalidatedFiles(directory=WEB), RevalidatedFiles(directory=WEB / "docs")
+    flags = f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explains)}"'
+    html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, flags)
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
+
+    async def icon(request: Request) -> Response:
+        return await web.get_response("favicon.svg", request.scope)
+
+    async def docs_page(request: Request) -> Response:
+        return await docs.get_response("index.html", request.scope)
+
+    async def docs_folder(request: Request) -> Response:
+        return RedirectResponse("../docs")
+
+    app.add_route("/", page, include_in_schema=False)
+    app.add_route("/favicon.svg", icon, include_in_schema=False)
+    app.mount("/page", RevalidatedFiles(directory=WEB / "page"))
+    app.add_route("/docs", docs_page, include_in_schema=False)
+    app.add_route("/docs/", docs_folder, include_in_schema=False)
+    app.mount("/docs", docs)
+
+
+class RevalidatedFiles(StaticFiles):
+    """Files that a browser stores but asks about each time: an update shows at once."""
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"

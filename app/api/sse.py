@@ -1,0 +1,85 @@
+"""A view as server-sent events: each section as it completes.
+
+The format is that of the HTML standard (§9.2), written by FastAPI. Folding the events gives the
+JSON answer: `done` has what is no section, or the problem that the answer would have been.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+
+from app.composition.outcome import Outcomes
+from app.composition.result import ViewResult
+from app.composition.scheduler import Step
+from app.composition.section import SKIPPED, render_section
+from app.composition.timeline import Recorder
+from app.composition.view import Plan
+from app.framing import json_bool, json_object, json_text
+from app.problems.responses import problem_json
+from app.server.request_state import RequestState
+
+MEDIA_TYPE = "text/event-stream"
+
+HEARTBEAT = 1.0
+"""Seconds of silence before a comment shows client and proxies that the connection is alive."""
+
+
+async def events(
+    plan: Plan,
+    steps: AsyncGenerator[Step | None],
+    request_state: RequestState,
+    recorder: Recorder | None,
+) -> AsyncGenerator[bytes]:
+    """All events of a plan whose `steps` are still to come."""
+    outcomes: Outcomes = {}
+    request_state.log_fields = {"complete": False}
+    excluded = [name for name in plan.view.sections if name not in plan.questions]
+    if excluded:
+        yield b"".join(_section_event(name, SKIPPED) for name in excluded)
+    async with aclosing(steps):
+        async for step in steps:
+            if step is None:
+                yield KEEPALIVE_COMMENT
+            elif step.completed:
+                outcomes = step.run.outcomes
+                yield b"".join(
+                    _section_event(name, render_section(name, outcomes[name], plan.href))
+                    for name in step.completed
+                )
+    result = ViewResult(plan, outcomes)
+    request_state.log_fields = result.log_fields()
+    timeline = recorder.to_json() if recorder else None
+    given_up = [_section_event(name, SKIPPED) for name in plan.questions if name not in outcomes]
+    yield b"".join([*given_up, _done_event(result, timeline)])
+
+
+def internal_error_event(plan: Plan) -> bytes:
+    """The last event, if a bug of ours ends the others: the 500 that JSON would have been."""
+    error = problem_json("internal_error", "this service made a mistake")
+    return _done(plan, complete=False, status=500, more=[("error", error)])
+
+
+def _section_event(name: str, section: bytes) -> bytes:
+    data = json_object([("name", json_text(name)), ("section", section)])
+    return format_sse_event(event="section", data_str=data.decode())
+
+
+def _done_event(result: ViewResult, timeline: bytes | None) -> bytes:
+    if result.failure is not None:
+        error = ("error", result.to_json(timeline))
+        return _done(result.plan, complete=False, status=result.status, more=[error])
+    more = [] if timeline is None else [("timeline", timeline)]
+    return _done(result.plan, complete=result.complete, status=200, more=more)
+
+
+def _done(plan: Plan, *, complete: bool, status: int, more: list[tuple[str, bytes]]) -> bytes:
+    data = json_object(
+        [
+            (plan.view.identifier, b"%d" % plan.subject),
+            ("complete", json_bool(complete)),
+            ("status", b"%d" % status),
+            *more,
+        ]
+    )
+    return format_sse_event(event="done", data_str=data.decode())

@@ -1,0 +1,172 @@
+"""The nouns of a call, and the two shapes that every layer is made of."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Literal, Protocol, runtime_checkable
+
+Header = tuple[bytes, bytes]
+Key = tuple[str, str, tuple[Header, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A body that passed its model: `json` is what we send on, `dropped` counts the broken items.
+
+    Two data with the same `digest` are the same.
+    """
+
+    json: bytes
+    dropped: int = 0
+    digest: bytes = b""
+
+
+Decode = Callable[[bytes], Data]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an upstream, before it is known on whose behalf.
+
+    `target` is path and query, already encoded. With `not_found_on_404`, a 404 means that the
+    resource does not exist; without, it is a status like any other.
+    """
+
+    upstream: str
+    target: str
+    decode: Decode
+    not_found_on_404: bool = False
+
+
+class Event:
+    """Something that happened on the way of a call. Values only, for telemetry and timelines."""
+
+    __slots__ = ()
+
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(slots=True)
+class Admission:
+    """Whether a client request is let in or shed: decided once, at its first call.
+
+    `expected_waits` gives the seconds until a newcomer has a permit, now, at each upstream that the
+    request needs. `overload_wait` is how long a request that was shed would have had to wait.
+    """
+
+    expected_waits: Callable[[], Sequence[float]] = tuple
+    decided: bool = False
+    overload_wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """On whose behalf a call is made.
+
+    `deadline` is an instant of the event loop's clock, in seconds. `fan_out` holds the attempts
+    that this one client request may have in flight. `headers` are passed upstream and may change
+    the answer; those of `trace` only say whose it is. With `no_cache`, nothing that is stored is
+    used. `watch` receives every event of this request.
+    """
+
+    deadline: float
+    fan_out: asyncio.Semaphore
+    request_id: str
+    headers: tuple[Header, ...] = ()
+    trace: tuple[Header, ...] = ()
+    no_cache: bool = False
+    admission: Admission = field(default_factory=Admission)
+    watch: Emit | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a call has cost so far, and where its answer came from; part of every outcome."""
+
+    attempts: int = 0
+    retries: int = 0
+    hedges: int = 0
+    mirror: int = -1
+    """The last one asked, by its place among the upstream's URLs."""
+    last_sent_timeout_ms: int = 2**53
+    """The time left that was sent with the last attempt: with the next one, less is sent."""
+    coalesced: bool = False
+    cache: Literal["miss", "request", "stale", "hit"] = "miss"
+    """From the cache (`hit`), or from the upstream for one of the reasons of RFC 9211 §2.2:
+    nothing was stored, the client asked for it, what was stored was stale."""
+    validated: bool = False
+    """Whether the upstream confirmed what is stored, with a 304."""
+    stored: bool = False
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        return self.attempts, self.retries, self.hedges
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How long an answer may be used, in instants of the event loop's clock.
+
+    After `fresh_until` it may be used until `while_revalidate` if it is asked for again meanwhile,
+    and until `if_error` if the upstream cannot be asked (RFC 5861). Neither is before
+    `fresh_until`. `validators` are the conditions of a revalidation (RFC 9110 §13.1),
+    `stored_headers` the headers that all this was read from.
+    """
+
+    fresh_until: float
+    while_revalidate: float
+    if_error: float
+    validators: tuple[Header, ...] = ()
+    stored_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+UNCACHEABLE = CachePolicy(-inf, -inf, -inf)
+"""For the call that asked, and for no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Good data from an upstream, and since when they are good (Unix seconds).
+
+    `stale` is last good data in place of an answer that could not be had.
+    """
+
+    data: Data
+    as_of: float
+    cache_policy: CachePolicy = UNCACHEABLE
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question on somebody's behalf. `known` is a stored answer that may still be good."""
+
+    question: Question
+    context: Context
+    tally: Tally = field(default_factory=Tally)
+    known: Answer | None = None
+
+    @property
+    def key(self) -> Key:
+        """Calls with equal keys get equal answers: nothing else of a call may change its answer."""
+        return (self.question.upstream, self.question.target, self.context.headers)
+
+
+Fetch = Callable[[Call], Awaitable[Answer]]
+Layer = Callable[[Fetch], Fetch]
+
+
+@runtime_checkable
+class CachedFetch(Protocol):
+    """A fetch that finds some answers without waiting, and so without a task."""
+
+    def lookup(self, call: Call) -> Answer | None:
+        """A stored answer, if it may be used."""
+
+    async def __call__(self, call: Call) -> Answer:
+        """Ask the upstream, whatever is stored."""
+
+    async def aclose(self) -> None:
+        """End what is done in the background."""

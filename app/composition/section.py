@@ -1,0 +1,118 @@
+"""A section of an answer: `ok`, `failed` or `skipped`, on the wire and in its documentation.
+
+The classes below are what a client may rely on. `ok` sections never become such an object on
+their way out: their data is validated JSON already and goes into the answer as bytes.
+"""
+
+import time
+from functools import lru_cache
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from app.call import Answer
+from app.composition.outcome import Outcome
+from app.errors import Failure, Reason
+from app.framing import json_bool, json_object
+from app.problems.types import type_url
+
+T = TypeVar("T")
+
+
+class Ok(BaseModel, Generic[T]):
+    """The data could be had."""
+
+    status: Literal["ok"]
+    data: T
+    stale: Annotated[
+        bool, Field(description="Last good data, because the upstream could not be asked")
+    ]
+    dropped: Annotated[
+        int, Field(ge=0, description="List items left out because they break the model")
+    ]
+    as_of: Annotated[
+        str,
+        Field(
+            description="When the data was good (RFC 3339, UTC)",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
+
+
+class SectionError(BaseModel):
+    """Why a section failed, in the members of a problem (RFC 9457) and a few more."""
+
+    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    title: str
+    status: Annotated[int, Field(description="The HTTP status that this failure amounts to")]
+    detail: str
+    reason: Reason
+    section: str
+    attempts: Annotated[int, Field(ge=0, description="Exchanges begun with the upstream")]
+    elapsed_ms: Annotated[int, Field(ge=0)]
+    retryable: Annotated[bool, Field(description="Whether asking again may help")]
+    retry_after: Annotated[
+        float | None, Field(description="Seconds to wait before asking again, where known")
+    ]
+    href: Annotated[str, Field(description="Asks for this section alone")]
+
+
+class Failed(BaseModel):
+    """The data could not be had; `error` says why."""
+
+    status: Literal["failed"]
+    error: SectionError
+
+
+class Skipped(BaseModel):
+    """Not asked for, or given up because a required section failed."""
+
+    status: Literal["skipped"]
+
+
+SKIPPED = b'{"status":"skipped"}'
+
+
+def render_section(name: str, outcome: Outcome | None, href: str) -> bytes:
+    """One section as JSON, of the answer that is to be had at `href`."""
+    if outcome is None:
+        return SKIPPED
+    if isinstance(outcome.result, Answer):
+        return _render_ok(outcome.result)
+    return _render_failed(name, outcome.result, outcome, f"{href}?include={name}")
+
+
+def _render_ok(answer: Answer) -> bytes:
+    return json_object(
+        (
+            ("status", b'"ok"'),
+            ("data", answer.data.json),
+            ("stale", json_bool(answer.stale)),
+            ("dropped", b"%d" % answer.data.dropped),
+            ("as_of", _timestamp(int(answer.as_of))),
+        )
+    )
+
+
+@lru_cache(1024)
+def _timestamp(seconds: int) -> bytes:
+    return time.strftime('"%Y-%m-%dT%H:%M:%SZ"', time.gmtime(seconds)).encode()
+
+
+def _render_failed(name: str, failure: Failure, outcome: Outcome, href: str) -> bytes:
+    attempts = outcome.tally.attempts
+    tried = f", {attempts} attempts" if attempts > 1 else ""
+    error = SectionError(
+        type=type_url(failure.reason),
+        title=failure.title,
+        status=failure.status,
+        detail=f"{name}: {failure.detail}{tried}",
+        reason=failure.reason,
+        section=name,
+        attempts=attempts,
+        elapsed_ms=round(outcome.seconds * 1000),
+        retryable=failure.retryable,
+        retry_after=failure.retry_after,
+        href=href,
+    )
+    return Failed(status="failed", error=error).model_dump_json().encode()

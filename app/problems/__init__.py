@@ -1,0 +1,1 @@
+"""Problems (RFC 9457): what can go wrong, said in one shape."""

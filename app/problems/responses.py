@@ -1,0 +1,85 @@
+"""A problem (RFC 9457) as a model, as JSON and as a response."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from app.framing import json_object
+from app.problems.types import KINDS, type_url
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong, in the standard members of RFC 9457."""
+
+    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    title: str
+    status: int
+    detail: str
+    instance: Annotated[str | None, Field(description="The path that was asked for")] = None
+
+
+class WrongParameter(BaseModel):
+    """One parameter that could not be used."""
+
+    parameter: str
+    location: Annotated[str, Field(description="`path`, `query` or `header`")]
+    detail: str
+
+
+class InvalidRequest(Problem):
+    """The request itself is wrong; `errors` names every parameter at fault."""
+
+    status: Literal[422]
+    errors: list[WrongParameter]
+
+
+def problem(
+    slug: str,
+    detail: str,
+    *,
+    instance: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    errors: list[WrongParameter] | None = None,
+) -> Response:
+    """A problem of a known kind, as a response."""
+    body = problem_json(slug, detail, instance=instance, errors=errors)
+    return problem_response(slug, body, headers)
+
+
+def problem_response(slug: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem that is JSON already, as a response."""
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(body, KINDS[slug].status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_json(
+    slug: str,
+    detail: str,
+    *,
+    instance: str | None = None,
+    errors: list[WrongParameter] | None = None,
+    sections: Iterable[tuple[str, bytes]] | None = None,
+    timeline: bytes | None = None,
+) -> bytes:
+    """A problem of a known kind. `sections` and `timeline` are JSON already."""
+    kind = KINDS[slug]
+    members = [
+        ("type", to_json(type_url(slug))),
+        ("title", to_json(kind.title)),
+        ("status", b"%d" % kind.status),
+        ("detail", to_json(detail)),
+    ]
+    if instance is not None:
+        members.append(("instance", to_json(instance)))
+    if errors is not None:
+        members.append(("errors", to_json(errors)))
+    if sections is not None:
+        members.append(("sections", json_object(sections)))
+    if timeline is not None:
+        members.append(("timeline", timeline))
+    return json_object(members)

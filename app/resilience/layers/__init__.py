@@ -1,0 +1,1 @@
+"""One layer a file: each wraps the fetch below it, and none knows another."""

@@ -1,0 +1,110 @@
+"""The section cache: good answers, used as long as they may be (RFC 9111, RFC 5861).
+
+What may be stored and for how long is decided where answers come in (`CachePolicy`); here they are
+stored, served and refreshed.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from app.call import UNCACHEABLE, Admission, Answer, Call, Emit, Fetch, Key, Layer
+from app.errors import Failure, NotFound
+from app.resilience.budget import RetryBudget
+from app.resilience.events import BudgetSpent, RefreshEnded, ServedFromCache, ServedStale
+from app.resilience.store import Store
+from app.tasks import cancel_and_wait
+
+
+def cache(store: Store, budget: RetryBudget, emit: Emit, *, refresh_timeout: float) -> Layer:
+    """Serve what is stored. `refresh_timeout` bounds a background refresh, in seconds."""
+    return lambda fetch: Cached(fetch, store, budget, emit, refresh_timeout)
+
+
+class Cached:
+    """A `CachedFetch`. To call it is to ask the upstream, and to fall back on what is stored."""
+
+    def __init__(
+        self, fetch: Fetch, store: Store, budget: RetryBudget, emit: Emit, refresh_timeout: float
+    ) -> None:
+        self._fetch = fetch
+        self._store = store
+        self._budget = budget
+        self._emit = emit
+        self._refresh_timeout = refresh_timeout
+        self._time = asyncio.get_running_loop().time
+        self._refreshing: dict[Key, asyncio.Task[None]] = {}
+
+    def lookup(self, call: Call) -> Answer | None:
+        """A stored answer that is fresh, or may be used while it is asked for again."""
+        if call.context.no_cache:
+            return None
+        answer = self._store.get(call.key)
+        if answer is None:
+            return None
+        now = self._time()
+        if now >= answer.cache_policy.while_revalidate:
+            return None
+        stale = now >= answer.cache_policy.fresh_until
+        if stale:
+            self._refresh(call, answer)
+        call.tally.cache = "hit"
+        self._emit(ServedFromCache(call, stale))
+        return answer
+
+    async def __call__(self, call: Call) -> Answer:
+        known = None if call.context.no_cache else self._store.get(call.key)
+        if known is None:
+            if call.context.no_cache:
+                call.tally.cache = "request"
+            return await self._ask(call)
+        call.tally.cache = "stale"
+        try:
+            return await self._ask(replace(call, known=known))
+        except Failure as failure:
+            if self._time() < known.cache_policy.if_error and failure.policy.stale_if_error:
+                self._emit(ServedStale(call, failure))
+                return replace(known, stale=True)
+            raise
+
+    async def aclose(self) -> None:
+        """End the refreshes that are in flight."""
+        await cancel_and_wait(list(self._refreshing.values()))
+
+    async def _ask(self, call: Call) -> Answer:
+        try:
+            answer = await self._fetch(call)
+        except NotFound:
+            self._store.delete(call.key)
+            raise
+        if answer.cache_policy is UNCACHEABLE:
+            self._store.delete(call.key)  # an older one is worse still
+        else:
+            call.tally.stored = self._store.put(call.key, answer)
+        return answer
+
+    def _refresh(self, call: Call, known: Answer) -> None:
+        if call.key in self._refreshing:
+            return
+        if not self._budget.try_withdraw():
+            self._emit(BudgetSpent(call))
+            return
+        context = replace(
+            call.context,
+            deadline=self._time() + self._refresh_timeout,
+            fan_out=asyncio.Semaphore(1),
+            admission=Admission(),
+            watch=None,
+        )
+        task = asyncio.create_task(self._run_refresh(Call(call.question, context, known=known)))
+        self._refreshing[call.key] = task
+        task.add_done_callback(lambda _: self._refreshing.pop(call.key, None))
+
+    async def _run_refresh(self, call: Call) -> None:
+        failure: Failure | None = None
+        try:
+            await self._ask(call)
+        except Failure as error:
+            failure = error
+        else:
+            self._budget.refund()  # it stood in for a call that somebody would have waited for
+        self._emit(RefreshEnded(call, failure))

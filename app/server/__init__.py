@@ -1,0 +1,1 @@
+"""Below FastAPI: the HTTP protocol, draining, and what every request passes."""
