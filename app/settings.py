@@ -5,137 +5,40 @@ Every variable is optional; with none set, the service runs on its embedded demo
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from math import inf
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from app.setting_types import (
+    AnyCase,
+    BaseUrl,
+    BaseUrls,
+    Count,
+    HeaderNames,
+    Headers,
+    Hedge,
+    Seconds,
+    SecondsOrZero,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
-
-# RFC 9110 §5.6.2 (a token) and §5.5 (a field value): what may stand in a header, and nothing more.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
-
-# RFC 1123 §2.1: labels of letters, digits and hyphens (and the underscore of container names).
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
-
-# What every attempt sets itself, or what belongs to one connection (RFC 9110 §7.6.1).
-_RESERVED = frozenset(
-    {
-        "host",
-        "connection",
-        "content-length",
-        "transfer-encoding",
-        "te",
-        "trailer",
-        "upgrade",
-        "keep-alive",
-        "expect",
-        "proxy-connection",
-        "accept",
-        "accept-encoding",
-        "x-request-id",
-        "x-request-timeout-ms",
-        "traceparent",
-        "tracestate",
-    }
-)
-
-
-def _listed(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
-    return value
-
-
-def _decoded(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("must be a JSON object of header names and values") from None
-    return value
-
-
-def _base_url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        usable = url.scheme in ("http", "https") and url.port != 0
-        usable = usable and _HOST.fullmatch(url.hostname or "") is not None
-    except ValueError:
-        usable = False
-    if not usable or not value.isascii() or re.search(r"[\s\x00-\x1f\\]", value):
-        raise ValueError("must be an http:// or https:// URL")
-    if "@" in url.netloc:
-        raise ValueError("must not carry credentials; UPSTREAMS__*__HEADERS is the place for them")
-    if "?" in value or "#" in value:
-        raise ValueError("must not have a query or a fragment")
-    return value.rstrip("/")
-
-
-def _header_name(value: str) -> str:
-    if not _TOKEN.fullmatch(value) or value.lower() in _RESERVED:
-        raise ValueError("names a header that the service sets itself, or that cannot be sent")
-    return value.lower()
-
-
-def _header_value(value: SecretStr) -> SecretStr:
-    if not _FIELD_VALUE.fullmatch(value.get_secret_value()):
-        raise ValueError("has a header value that cannot be sent")
-    return value
-
-
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _patience(value: object) -> object:
-    word = str(value).lower()
-    if word in ("off", "auto"):
-        return word
-    try:
-        seconds = float(word)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < inf:
-        raise ValueError("must be off, auto, or a number of seconds from 0")
-    return seconds
-
-
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-SecondsOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class UpstreamSettings(BaseModel):
     """One upstream: where it is, and how much it may cost us."""
 
-    urls: Annotated[tuple[BaseUrl, ...], NoDecode, BeforeValidator(_listed)] = ()
+    urls: BaseUrls = ()
     attempt_timeout: Seconds = 0.8
     concurrency: Count = 64
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_budget: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.2
-    hedge: Annotated[Literal["off", "auto"] | float, BeforeValidator(_patience)] = "off"
-    ttl: SecondsOrNone = 0.0
-    stale_while_revalidate: SecondsOrNone = 0.0
-    stale_if_error: SecondsOrNone = 0.0
+    hedge: Hedge = "off"
+    ttl: SecondsOrZero = 0.0
+    stale_while_revalidate: SecondsOrZero = 0.0
+    stale_if_error: SecondsOrZero = 0.0
     max_body: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
-    headers: Annotated[dict[HeaderName, HeaderValue], NoDecode, BeforeValidator(_decoded)] = {}
+    headers: Headers = {}
 
 
 _FIELDS = frozenset(UpstreamSettings.model_fields)
@@ -163,19 +66,17 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], BeforeValidator(_lowered)
-    ] = "info"
-    log_format: Annotated[Literal["auto", "console", "json"], BeforeValidator(_lowered)] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = "info"
+    log_format: Annotated[Literal["auto", "console", "json"], AnyCase] = "auto"
     upstream_url: BaseUrl | None = None
     upstreams: Upstreams = Upstreams()
     request_timeout: Seconds = 2.0
     request_timeout_max: Seconds = 10.0
     fan_out: Count = 10
     batch_max: Count = 100
-    forward_headers: Annotated[tuple[HeaderName, ...], NoDecode, BeforeValidator(_listed)] = ()
-    explain: Annotated[Literal["auto", "on", "off"], BeforeValidator(_lowered)] = "auto"
-    demo_latency: SecondsOrNone = 0.1
+    forward_headers: HeaderNames = ()
+    explain: Annotated[Literal["auto", "on", "off"], AnyCase] = "auto"
+    demo_latency: SecondsOrZero = 0.1
 
     @property
     def explains(self) -> bool:

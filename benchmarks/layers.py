@@ -55,6 +55,7 @@ REQUESTS = 16
 VIEW = View(
     name="benchmark",
     path="/{number}",
+    batch="/",
     identifier="number",
     identifier_type=int,
     sections={name: Section(dict, lambda _: _question("")) for name in ("user", "posts", "todos")},

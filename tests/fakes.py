@@ -50,6 +50,7 @@ def a_question(upstream: str = "posts") -> Question:
 A_VIEW = View(
     name="overview",
     path="/v1/users/{user_id}/overview",
+    batch="/v1/overviews",
     identifier="user_id",
     identifier_type=int,
     sections={

@@ -26,7 +26,6 @@ from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
 from app.views.overview import overview
 
-PATH = "/v1/overviews"
 NDJSON = "application/x-ndjson"
 
 _router = APIRouter(tags=["Views"])
@@ -37,7 +36,7 @@ def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
 
 
 @_router.get(
-    PATH,
+    overview.batch,
     summary="The overviews of many users",
     response_model=view_models(overview).batch,
     response_description="An item for each user, in the order asked for",

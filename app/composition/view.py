@@ -17,10 +17,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What can be asked for as one answer. `identifier` is the parameter in `path`."""
+    """What can be asked for as one answer, or many of them at `batch`.
+
+    `identifier` is the parameter in `path`, and repeated in the query of a batch.
+    """
 
     name: str
     path: str
+    batch: str
     identifier: str
     identifier_type: Any
     sections: Mapping[str, Section]

@@ -6,7 +6,6 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 import httpx
 
@@ -23,15 +22,16 @@ from app.settings import UpstreamSettings
 from app.upstream.cache_policy import READ, age, cache_policy, instant
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
+from app.upstream.requests import RequestBuilder
 
-_NOTHING = httpx.ByteStream(b"")
 _JSON = ("application/json", "text/json")
 _READ = frozenset({"content-encoding", "content-type", "retry-after"} | READ)
+"""The header fields that have a say here."""
 
 
 def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     """Ask the mirror at `url` once; raise a `Failure` or give an answer."""
-    mirror = _Mirror(url, settings)
+    requests = RequestBuilder(url, settings)
     # A handshake that takes half of the attempt's time has lost a packet: better to know then.
     # Reads have no bound of their own, all of them together are the attempt's.
     waits = {"connect": settings.attempt_timeout / 2}
@@ -39,7 +39,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
 
     async def send(call: Call) -> Answer:
         request_time = time.time()
-        request = mirror.request(call, waits)
+        request = requests.build(call, waits)
         try:
             response = await client.send(request, stream=True)
             try:
@@ -84,53 +84,6 @@ def _confirmed(call: Call, status: int) -> Answer | None:
     """What was known and is still good. A 304 that nobody asked for confirms nothing."""
     known = call.known
     return known if status == 304 and known is not None and known.cache_policy.validators else None
-
-
-class _Mirror:
-    """A base URL of an upstream, with what every request to it has in common."""
-
-    def __init__(self, base: str, settings: UpstreamSettings) -> None:
-        self._base = base
-        self._fixed = [
-            (b"Host", httpx.URL(base).netloc),
-            (b"Accept", b"application/json"),
-            (b"Accept-Encoding", b"gzip"),
-        ]
-        configured = {
-            k.encode(): v.get_secret_value().encode() for k, v in settings.headers.items()
-        }
-        self._ours = [*({b"user-agent": b"tributary"} | configured).items()]
-        # Parsing a URL costs more than all the rest of a request; the same ones come again.
-        self._url = lru_cache(maxsize=4096)(self._parse)
-
-    def _parse(self, target: str) -> httpx.URL:
-        return httpx.URL(self._base + target)
-
-    def request(self, call: Call, waits: dict[str, float]) -> httpx.Request:
-        context = call.context
-        left = context.deadline - asyncio.get_running_loop().time()
-        # Every attempt has less time than the one before, in whole milliseconds too.
-        tally = call.tally
-        tally.last_sent_timeout_ms = max(min(int(left * 1000), tally.last_sent_timeout_ms - 1), 1)
-        ours = self._ours
-        if context.headers:  # what the client says counts for more than what we would say
-            theirs = dict(context.headers)
-            ours = [header for header in ours if header[0] not in theirs]
-        return httpx.Request(
-            "GET",
-            self._url(call.question.target),
-            headers=[
-                *self._fixed,
-                *ours,
-                *context.headers,
-                *context.trace,
-                (b"X-Request-ID", context.request_id.encode()),
-                (b"X-Request-Timeout-Ms", b"%d" % tally.last_sent_timeout_ms),
-                *(call.known.cache_policy.validators if call.known else ()),
-            ],
-            stream=_NOTHING,
-            extensions={"timeout": waits},
-        )
 
 
 def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

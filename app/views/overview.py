@@ -9,6 +9,7 @@ from app.sources.users import User, user
 overview = View(
     name="overview",
     path="/v1/users/{user_id}/overview",
+    batch="/v1/overviews",
     identifier="user_id",
     identifier_type=Id,
     sections={

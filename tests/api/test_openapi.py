@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from app.api.batch import PATH as BATCH
 from app.api.health import Alive, Readiness
 from app.problems.handlers import ProblemType
 from app.problems.responses import InvalidRequest, Problem
+from app.views.overview import overview
 from tests.api.serving import MODELS, Running, demonstrating
 
 pytestmark = pytest.mark.anyio
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
-OVERVIEW = "/v1/users/{user_id}/overview"
+OVERVIEW, BATCH = overview.path, overview.batch
 DOCUMENTED: dict[str, type[BaseModel]] = {
     model.__name__: model
     for model in (

@@ -7,7 +7,6 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import batch
 from app.api.openapi.responses import BATCH, OVERVIEW, Responses
 from app.composition.models import view_models
 from app.problems.responses import MEDIA_TYPE
@@ -53,9 +52,9 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
             _set_problem_media_type(operation["responses"])
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _never_null(parameter["schema"])
-    for path, responses in {overview.path: OVERVIEW, batch.PATH: BATCH}.items():
+    for path, responses in {overview.path: OVERVIEW, overview.batch: BATCH}.items():
         _restore_examples(responses, document["paths"][path]["get"]["responses"])
-    user_ids = document["paths"][batch.PATH]["get"]["parameters"][0]
+    user_ids = document["paths"][overview.batch]["get"]["parameters"][0]
     user_ids["schema"]["maxItems"] = settings.batch_max
     models = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -193,6 +193,6 @@ FAILED_ITEM = {
 TOO_MANY: Examples = {
     "too_many": (
         "More users than `BATCH_MAX`",
-        _wrong_parameter("user_id", "at most 100 different users, not 101", "/v1/overviews"),
+        _wrong_parameter("user_id", "at most 100 different users, not 101", overview.batch),
     )
 }

@@ -1,0 +1,58 @@
+"""What is sent to an upstream: a call as an HTTP request."""
+
+import asyncio
+from functools import lru_cache
+
+import httpx
+
+from app.call import Call
+from app.settings import UpstreamSettings
+
+_NO_BODY = httpx.ByteStream(b"")
+
+
+class RequestBuilder:
+    """For one mirror: its base URL, and what every request to it has in common."""
+
+    def __init__(self, base: str, settings: UpstreamSettings) -> None:
+        self._base = base
+        self._fixed = [
+            (b"Host", httpx.URL(base).netloc),
+            (b"Accept", b"application/json"),
+            (b"Accept-Encoding", b"gzip"),
+        ]
+        configured = {
+            k.encode(): v.get_secret_value().encode() for k, v in settings.headers.items()
+        }
+        self._defaults = [*({b"user-agent": b"tributary"} | configured).items()]
+        # Parsing a URL costs more than all the rest of a request; the same ones come again.
+        self._url = lru_cache(maxsize=4096)(self._parse)
+
+    def _parse(self, target: str) -> httpx.URL:
+        return httpx.URL(self._base + target)
+
+    def build(self, call: Call, waits: dict[str, float]) -> httpx.Request:
+        context = call.context
+        left = context.deadline - asyncio.get_running_loop().time()
+        # Every attempt has less time than the one before, in whole milliseconds too.
+        tally = call.tally
+        tally.last_sent_timeout_ms = max(min(int(left * 1000), tally.last_sent_timeout_ms - 1), 1)
+        defaults = self._defaults
+        if context.headers:  # a header of the client's replaces our default
+            theirs = dict(context.headers)
+            defaults = [header for header in defaults if header[0] not in theirs]
+        return httpx.Request(
+            "GET",
+            self._url(call.question.target),
+            headers=[
+                *self._fixed,
+                *defaults,
+                *context.headers,
+                *context.trace,
+                (b"X-Request-ID", context.request_id.encode()),
+                (b"X-Request-Timeout-Ms", b"%d" % tally.last_sent_timeout_ms),
+                *(call.known.cache_policy.validators if call.known else ()),
+            ],
+            stream=_NO_BODY,
+            extensions={"timeout": waits},
+        )
