@@ -37,7 +37,7 @@ async function run() {
     if (abort.signal.aborted) return;
     waterfall.show(live.stop());
     strand(told(error));
-    tell(error);
+    showError(error);
   }
 }
 
@@ -97,19 +97,19 @@ async function heal(name, href) {
 const othersAreWell = (healing) =>
   [...cards].every(([name, { state }]) => name === healing || state !== "failed");
 
-function tell(error) {
+function showError(error) {
   const { title, message } = told(error);
   show("error", `${title}.`, message);
 }
 
-window.addEventListener("error", ({ error, message }) => tell(error ?? message));
-window.addEventListener("unhandledrejection", ({ reason }) => tell(reason));
+window.addEventListener("error", ({ error, message }) => showError(error ?? message));
+window.addEventListener("unhandledrejection", ({ reason }) => showError(reason));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   run();
 });
 document.addEventListener("submit", () => share(form, batchForm));
 document.querySelector("[data-cards]").append(...[...cards.values()].map(({ element }) => element));
-new Batch(document.getElementById("batch"), () => form.reportValidity() && read(form), tell);
+new Batch(document.getElementById("batch"), () => form.reportValidity() && read(form), showError);
 prepare(form, batchForm);
 run();
