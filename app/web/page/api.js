@@ -2,7 +2,7 @@
 
 import { values } from "./ndjson.js";
 import { events } from "./sse.js";
-import { parse, Trouble } from "./trouble.js";
+import { ClientError, parseJson } from "./client-error.js";
 
 export const SECTIONS = ["user", "posts", "todos"];
 
@@ -78,12 +78,16 @@ export async function* overview(path, query, signal) {
   for await (const { event, data } of events(
     await open(path, "text/event-stream", query, signal),
   )) {
-    yield { event, data: parse(data) };
+    yield { event, data: parseJson(data) };
     if (event === "done") return;
   }
-  throw new Trouble("The answer is not complete", "Tributary closed it before it was done.", {
-    retryable: true,
-  });
+  throw new ClientError(
+    "The answer is not complete",
+    "Tributary closed the stream before the event “done”.",
+    {
+      retryable: true,
+    },
+  );
 }
 
 /** Many overviews, in order of completion. */
@@ -93,23 +97,26 @@ export async function* batch(users, query, signal) {
 
 async function open(path, accept, query, signal) {
   const options = { headers: { Accept: accept, ...headers(query) }, signal };
-  const response = await fetch(here(path), options).catch(unreachable);
-  if (!response.ok) throw await refusal(response);
+  const response = await fetch(here(path), options).catch(throwUnreachable);
+  if (!response.ok) throw await responseError(response);
   const type = response.headers.get("Content-Type") ?? "nothing";
   if (!type.startsWith(accept)) {
-    throw new Trouble("The answer cannot be read", `Asked for ${accept}, got ${type}.`);
+    throw new ClientError("The answer cannot be read", `Its type is ${type} instead of ${accept}.`);
   }
   return response.body;
 }
 
-function unreachable(cause) {
-  throw new Trouble("Tributary cannot be reached", "Is it running? Is the network up?", {
+function throwUnreachable(cause) {
+  throw new ClientError("Tributary cannot be reached", "Is it running? Is the network up?", {
     retryable: true,
     cause,
   });
 }
 
-async function refusal(response) {
+async function responseError(response) {
   const { title, detail } = await response.json().catch(() => ({}));
-  return new Trouble(title ?? "Tributary refused", detail ?? `It answered ${response.status}.`);
+  return new ClientError(
+    title ?? "Tributary answered with an error",
+    detail ?? `The status is ${response.status}.`,
+  );
 }

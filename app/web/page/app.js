@@ -6,7 +6,7 @@ import { Card } from "./card.js";
 import { prepare, read, share } from "./form.js";
 import { Live } from "./live.js";
 import { announce, hide, show } from "./messages.js";
-import { told, Trouble } from "./trouble.js";
+import { ClientError, toClientError } from "./client-error.js";
 import { Waterfall } from "./waterfall.js";
 
 const [form, batchForm] = document.forms;
@@ -36,7 +36,7 @@ async function run() {
   } catch (error) {
     if (abort.signal.aborted) return;
     waterfall.show(live.stop());
-    strand(told(error));
+    strand(toClientError(error));
     showError(error);
   }
 }
@@ -85,9 +85,10 @@ async function heal(name, href) {
     for await (const { event, data } of overview(href, now, abort.signal)) {
       if (event === "section" && data.name === name) section = data.section;
     }
-    if (!section) throw new Trouble("The answer cannot be read", `It does not tell of ${name}.`);
+    if (!section)
+      throw new ClientError("The answer cannot be read", `It has no section “${name}”.`);
   } catch (error) {
-    section = stranded(told(error), href);
+    section = stranded(toClientError(error), href);
   }
   if (abort.signal.aborted) return undefined;
   if (section.status === "ok" && othersAreWell(name)) hide("error", "whole");
@@ -98,7 +99,7 @@ const othersAreWell = (healing) =>
   [...cards].every(([name, { state }]) => name === healing || state !== "failed");
 
 function showError(error) {
-  const { title, message } = told(error);
+  const { title, message } = toClientError(error);
   show("error", `${title}.`, message);
 }
 

@@ -1,4 +1,4 @@
-import { Trouble } from "./trouble.js";
+import { ClientError } from "./client-error.js";
 
 /**
  * The lines of a stream of UTF-8, ended by LF, CRLF or CR, wherever its chunks are split.
@@ -13,7 +13,7 @@ export async function* lines(stream) {
   let afterCR = false; // a line feed to come belongs to the line end that was seen
   try {
     for (;;) {
-      const { value, done } = await reader.read().catch(broken);
+      const { value, done } = await reader.read().catch(throwConnectionLost);
       if (done) break;
       rest += afterCR ? value.replace(/^\n/, "") : value;
       afterCR = value.endsWith("\r");
@@ -27,9 +27,9 @@ export async function* lines(stream) {
   }
 }
 
-function broken(cause) {
-  throw new Trouble(
-    "The connection broke",
+function throwConnectionLost(cause) {
+  throw new ClientError(
+    "The connection was lost",
     "Tributary’s answer ended before it was complete. What had landed by then is shown.",
     { retryable: true, cause },
   );

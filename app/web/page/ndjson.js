@@ -1,5 +1,5 @@
 import { lines } from "./lines.js";
-import { parse } from "./trouble.js";
+import { parseJson } from "./client-error.js";
 
 /**
  * The values of an `application/x-ndjson` stream, one a line.
@@ -9,6 +9,6 @@ import { parse } from "./trouble.js";
  */
 export async function* values(stream) {
   for await (const line of lines(stream)) {
-    if (line.trim()) yield parse(line);
+    if (line.trim()) yield parseJson(line);
   }
 }
