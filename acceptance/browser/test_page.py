@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser: what lands, what fails, what heals, and what overlaps."""
+"""The page at `/` in a real browser: what lands, what fails, what recovers, and what overlaps."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_the_attempts_overlap_in_the_waterfall(visit: Visit) -> None:
     assert len({box["y"] for box in boxes if box}) == 3, "one below the other"
 
 
-def test_a_failing_section_is_explained_and_heals_alone_when_it_can(visit: Visit) -> None:
+def test_a_failed_section_says_why_and_recovers_by_an_automatic_retry(visit: Visit) -> None:
     expect_states(visit, posts="ok")
     switch(visit, "posts", "failing")
     ask(visit)
@@ -85,7 +85,7 @@ def test_a_failing_section_is_explained_and_heals_alone_when_it_can(visit: Visit
 
     switch(visit, "posts", "")
     before = len(visit.requests)
-    expect_states(visit, posts="ok")  # by itself, after a while
+    expect_states(visit, posts="ok")  # retried automatically
     (asked,) = (url for url in visit.requests[before:] if "/v1/" in url)
     assert "include=posts" in asked
 

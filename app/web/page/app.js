@@ -11,7 +11,9 @@ import { Waterfall } from "./waterfall.js";
 
 const [form, batchForm] = document.forms;
 const waterfall = new Waterfall(document.getElementById("waterfall"));
-const cards = new Map(SECTIONS.map((name) => [name, new Card(name, (href) => heal(name, href))]));
+const cards = new Map(
+  SECTIONS.map((name) => [name, new Card(name, (href) => retrySection(name, href))]),
+);
 
 /** The question that is being answered, or was last. */
 let asked = { query: null, abort: new AbortController(), live: null };
@@ -76,13 +78,13 @@ const stranded = ({ title, message, retryable = false }, href) => ({
   error: { title, detail: message, retryable, href },
 });
 
-/** Ask for one failed section alone, with the upstreams’ switches as they are now. */
-async function heal(name, href) {
+/** Requests one failed section alone, with the upstream faults currently selected. */
+async function retrySection(name, href) {
   const { query, abort } = asked;
-  const now = { ...query, faults: read(form).faults };
+  const retryQuery = { ...query, faults: read(form).faults };
   let section;
   try {
-    for await (const { event, data } of overview(href, now, abort.signal)) {
+    for await (const { event, data } of overview(href, retryQuery, abort.signal)) {
       if (event === "section" && data.name === name) section = data.section;
     }
     if (!section)
@@ -91,12 +93,12 @@ async function heal(name, href) {
     section = stranded(toClientError(error), href);
   }
   if (abort.signal.aborted) return undefined;
-  if (section.status === "ok" && othersAreWell(name)) hide("error", "whole");
+  if (section.status === "ok" && noOtherSectionFailed(name)) hide("error", "whole");
   return section;
 }
 
-const othersAreWell = (healing) =>
-  [...cards].every(([name, { state }]) => name === healing || state !== "failed");
+const noOtherSectionFailed = (retried) =>
+  [...cards].every(([name, { state }]) => name === retried || state !== "failed");
 
 function showError(error) {
   const { title, message } = toClientError(error);

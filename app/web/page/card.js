@@ -3,7 +3,7 @@ import { h, icon } from "./dom.js";
 import { announce } from "./messages.js";
 import { Retry } from "./retry.js";
 
-/** One section: under way, then there, failed or skipped. One that failed can heal. */
+/** The card of one section: pending, then ok, failed or skipped. A failed section can be retried. */
 export class Card {
   element;
   #name;
@@ -52,11 +52,11 @@ export class Card {
 
   /** @param {import("./api.js").Section} section */
   land(section) {
-    const healed = section.status === "ok" && this.#error !== null;
+    const recovered = section.status === "ok" && this.#error !== null;
     const vanishing = section.status === "failed" ? this.#body : this.element;
     const focused = vanishing.contains(document.activeElement);
     this.#body.replaceChildren(...this.#inside(section));
-    this.#turn(section.status, healed ? "healed" : STATES[section.status]);
+    this.#turn(section.status, recovered ? "recovered" : STATES[section.status]);
     if (focused) this.#heading.focus();
     if (section.status === "failed") {
       this.#error = section.error;
@@ -64,7 +64,7 @@ export class Card {
       announce(`${this.#name} failed: ${section.error.title}.`);
     } else {
       this.#retry.withdraw();
-      if (section.status === "ok") announce(`${this.#name} ${healed ? "healed" : "landed"}.`);
+      if (section.status === "ok") announce(`${this.#name} ${recovered ? "recovered" : "landed"}.`);
     }
   }
 
