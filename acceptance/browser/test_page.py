@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser: what lands, what fails, what recovers, and what overlaps."""
+"""The page at `/` in a real browser: sections complete, fail and recover, and attempts overlap."""
 
 from collections.abc import Iterator
 from pathlib import Path

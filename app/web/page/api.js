@@ -68,7 +68,7 @@ export const asCurl = (query) =>
   ].join(" \\\n  ");
 
 /**
- * An overview as it comes: sections as they land, then `done`.
+ * An overview as server-sent events: each section as it completes, then `done`.
  *
  * @param {string} path  of `overviewPath`, or the `href` of a failed section
  * @returns {AsyncGenerator<{ event: "section", data: { name: string, section: Section } }

@@ -32,7 +32,7 @@ async function run() {
   try {
     for await (const { event, data } of overview(overviewPath(query), query, abort.signal)) {
       if (abort.signal.aborted) return;
-      if (event === "section") land(data);
+      if (event === "section") completeSection(data);
       if (event === "done") finish(data);
     }
   } catch (error) {
@@ -43,9 +43,10 @@ async function run() {
   }
 }
 
-function land({ name, section }) {
-  cards.get(name)?.land(section);
-  if (section.status !== "skipped") asked.live.land(name, section.error?.reason ?? section.status);
+function completeSection({ name, section }) {
+  cards.get(name)?.complete(section);
+  if (section.status !== "skipped")
+    asked.live.complete(name, section.error?.reason ?? section.status);
 }
 
 /** @param {import("./api.js").Done} done */
@@ -65,11 +66,11 @@ function finish({ error, complete, timeline = error?.timeline }) {
   announce(`The answer as a whole is a failure: ${error.title}.`);
 }
 
-/** Sections that can no longer land have failed, for the reason that stopped them all. */
+/** Sections that can no longer complete have failed, for the reason that stopped them all. */
 function strand(reason) {
   for (const [name, card] of cards) {
     const href = `v1/users/${asked.query.user}/overview?include=${name}`;
-    if (card.state === "pending") card.land(stranded(reason, href));
+    if (card.state === "pending") card.complete(stranded(reason, href));
   }
 }
 

@@ -55,31 +55,31 @@ export class Batch {
     this.#tiles.replaceChildren(...ids.map((id) => blank(id, "pending")));
     this.#form.elements.stop.hidden = false;
     const began = performance.now();
-    const count = { landed: 0, failed: 0 };
+    const count = { completed: 0, failed: 0 };
     const tell = (more = "") => this.#tell(count, ids.length, performance.now() - began, more);
     tell();
     try {
       for await (const item of batch(ids, { ...query, timeout: TIMEOUT }, signal)) {
-        count.landed += 1;
+        count.completed += 1;
         if (item.status === "failed") count.failed += 1;
         const tile = this.#tiles.querySelector(`[data-user="${Number(item.user_id)}"]`);
-        tile?.replaceWith(filled(item, count.landed, performance.now() - began));
+        tile?.replaceWith(filled(item, count.completed, performance.now() - began));
         tell();
       }
     } catch (error) {
       if (!signal.aborted) this.#onError(error);
     }
     if (this.#current.signal !== signal) return; // another one has begun
-    if (count.landed < ids.length) tell(", stopped");
+    if (count.completed < ids.length) tell(", stopped");
     announce(`Batch: ${this.#said.textContent}.`);
     this.#stop();
   }
 
-  #tell({ landed, failed }, all, elapsed, more) {
+  #tell({ completed, failed }, all, elapsed, more) {
     this.#progress.max = all;
-    this.#progress.value = landed;
+    this.#progress.value = completed;
     const failures = failed ? `, ${failed} failed` : "";
-    this.#said.textContent = `${landed} of ${all} in ${ms(elapsed)}${failures}${more}`;
+    this.#said.textContent = `${completed} of ${all} in ${ms(elapsed)}${failures}${more}`;
   }
 }
 

@@ -25,7 +25,7 @@ export class Card {
     this.#retry = new Retry(name, async () => {
       this.#turn("pending");
       const section = await ask(this.#error.href);
-      if (section) this.land(section);
+      if (section) this.complete(section);
     });
     this.element = h(
       "article",
@@ -51,7 +51,7 @@ export class Card {
   }
 
   /** @param {import("./api.js").Section} section */
-  land(section) {
+  complete(section) {
     const recovered = section.status === "ok" && this.#error !== null;
     const vanishing = section.status === "failed" ? this.#body : this.element;
     const focused = vanishing.contains(document.activeElement);
@@ -64,7 +64,8 @@ export class Card {
       announce(`${this.#name} failed: ${section.error.title}.`);
     } else {
       this.#retry.withdraw();
-      if (section.status === "ok") announce(`${this.#name} ${recovered ? "recovered" : "landed"}.`);
+      if (section.status === "ok")
+        announce(`${this.#name} ${recovered ? "recovered" : "completed"}.`);
     }
   }
 

@@ -30,7 +30,7 @@ export async function* lines(stream) {
 function throwConnectionLost(cause) {
   throw new ClientError(
     "The connection was lost",
-    "Tributary’s answer ended before it was complete. What had landed by then is shown.",
+    "The answer ended before it was complete. Everything that arrived before is shown.",
     { retryable: true, cause },
   );
 }

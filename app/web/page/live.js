@@ -3,7 +3,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 /** A timeline as seen from here, while nothing better is known: one entry a section. */
 export class Live {
   #began = performance.now();
-  #landed = new Map();
+  #completed = new Map();
   #sections;
   #onChange;
   #frame = 0;
@@ -11,7 +11,7 @@ export class Live {
   /**
    * @param {string[]} sections  that were asked for
    * @param {(timeline: import("./timeline.js").Entry[]) => void} onChange
-   *   called at each frame; only at each landing, where motion is not wanted
+   *   called at each frame; with reduced motion only when a section completes
    */
   constructor(sections, onChange) {
     this.#sections = sections;
@@ -23,12 +23,12 @@ export class Live {
     return performance.now() - this.#began;
   }
 
-  land(section, outcome) {
-    this.#landed.set(section, { end_ms: this.elapsed, outcome });
+  complete(section, outcome) {
+    this.#completed.set(section, { end_ms: this.elapsed, outcome });
     if (still.matches) this.#onChange(this.timeline());
   }
 
-  /** What had not landed by now never will: it is `cancelled`. */
+  /** Stops; sections that have not completed are `cancelled`. */
   stop() {
     cancelAnimationFrame(this.#frame);
     return this.timeline("cancelled");
@@ -41,7 +41,7 @@ export class Live {
       kind: "seen",
       mirror: null,
       start_ms: 0,
-      ...(this.#landed.get(section) ?? now),
+      ...(this.#completed.get(section) ?? now),
     }));
   }
 

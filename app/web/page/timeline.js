@@ -4,11 +4,11 @@
  * @typedef {object} Entry
  * @property {string} section
  * @property {"attempt" | "queue" | "backoff" | "hedge" | "cache" | "shared" | "seen"} kind
- *   `seen` is ours: a whole section, from the question to its landing
+ *   `seen` is the page’s own: a whole section, from the request to its completion
  * @property {number | null} mirror
  * @property {number} start_ms
  * @property {number} end_ms
- * @property {string | null} outcome  `running` is ours too: not landed yet
+ * @property {string | null} outcome  `running` is the page’s own too: not completed yet
  */
 
 const WHAT = {
