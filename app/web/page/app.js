@@ -38,7 +38,7 @@ async function run() {
   } catch (error) {
     if (abort.signal.aborted) return;
     waterfall.show(live.stop());
-    strand(toClientError(error));
+    failPending(toClientError(error));
     showError(error);
   }
 }
@@ -57,7 +57,7 @@ function finish({ error, complete, timeline = error?.timeline }) {
     announce(complete ? "The answer is complete." : "The answer is partial.");
     return;
   }
-  strand({ title: error.title, message: error.detail });
+  failPending({ title: error.title, message: error.detail });
   show(
     "whole",
     `The answer as a whole is a failure: ${error.status}, ${error.title}.`,
@@ -66,15 +66,15 @@ function finish({ error, complete, timeline = error?.timeline }) {
   announce(`The answer as a whole is a failure: ${error.title}.`);
 }
 
-/** Sections that can no longer complete have failed, for the reason that stopped them all. */
-function strand(reason) {
+/** Fails every section that is still pending, all for the same reason. */
+function failPending(reason) {
   for (const [name, card] of cards) {
     const href = `v1/users/${asked.query.user}/overview?include=${name}`;
-    if (card.state === "pending") card.complete(stranded(reason, href));
+    if (card.state === "pending") card.complete(failedSection(reason, href));
   }
 }
 
-const stranded = ({ title, message, retryable = false }, href) => ({
+const failedSection = ({ title, message, retryable = false }, href) => ({
   status: "failed",
   error: { title, detail: message, retryable, href },
 });
@@ -91,7 +91,7 @@ async function retrySection(name, href) {
     if (!section)
       throw new ClientError("The answer cannot be read", `It has no section “${name}”.`);
   } catch (error) {
-    section = stranded(toClientError(error), href);
+    section = failedSection(toClientError(error), href);
   }
   if (abort.signal.aborted) return undefined;
   if (section.status === "ok" && noOtherSectionFailed(name)) hide("error", "whole");
