@@ -100,12 +100,12 @@ def test_a_failed_section_can_be_retried_by_hand(visit: Visit) -> None:
     expect_states(visit, todos="ok")
 
 
-def test_a_section_that_is_required_and_fails_fails_the_whole(visit: Visit) -> None:
+def test_a_failed_required_section_fails_the_overview(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
     switch(visit, "todos", "failing")
     visit.page.get_by_label("require todos").check()
     ask(visit)
-    expect(visit.page.locator('[data-banner="whole"]')).to_contain_text("todos")
+    expect(visit.page.locator('[data-banner="overview-failed"]')).to_contain_text("todos")
 
 
 def test_many_users_fill_their_tiles_and_the_unknown_one_is_explained(visit: Visit) -> None:

@@ -32,7 +32,7 @@ export const SECTIONS = ["user", "posts", "todos"];
  * @typedef {object} Done
  * @property {boolean} complete
  * @property {number} status
- * @property {Problem} [error]  when the whole is a failure
+ * @property {Problem} [error]  when the overview failed
  * @property {import("./timeline.js").Entry[]} [timeline]
  */
 

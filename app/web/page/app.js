@@ -22,7 +22,7 @@ async function run() {
   if (!form.reportValidity()) return;
   asked.abort.abort();
   asked.live?.stop();
-  hide("error", "whole");
+  hide("error", "overview-failed");
   const query = read(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.begin(query.include.includes(name));
@@ -58,12 +58,8 @@ function finish({ error, complete, timeline = error?.timeline }) {
     return;
   }
   failPending({ title: error.title, message: error.detail });
-  show(
-    "whole",
-    `The answer as a whole is a failure: ${error.status}, ${error.title}.`,
-    error.detail,
-  );
-  announce(`The answer as a whole is a failure: ${error.title}.`);
+  show("overview-failed", `The overview failed: ${error.status}, ${error.title}.`, error.detail);
+  announce(`The overview failed: ${error.title}.`);
 }
 
 /** Fails every section that is still pending, all for the same reason. */
@@ -94,7 +90,7 @@ async function retrySection(name, href) {
     section = failedSection(toClientError(error), href);
   }
   if (abort.signal.aborted) return undefined;
-  if (section.status === "ok" && noOtherSectionFailed(name)) hide("error", "whole");
+  if (section.status === "ok" && noOtherSectionFailed(name)) hide("error", "overview-failed");
   return section;
 }
 

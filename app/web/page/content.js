@@ -44,7 +44,7 @@ export const skipped = (wanted) => [
     "p",
     { class: "quiet" },
     wanted
-      ? "Given up at once: the answer as a whole had failed already."
+      ? "Cancelled: the overview had already failed."
       : "Not included, so it cost no upstream call.",
   ),
 ];

@@ -12,7 +12,7 @@ export function announce(words) {
   while (spoken.childElementCount > REMEMBERED) spoken.firstChild.remove();
 }
 
-/** @param {"error" | "whole"} name */
+/** @param {"error" | "overview-failed"} name */
 export function show(name, title, message) {
   const banner = find(name);
   banner.querySelector("strong").textContent = title;
