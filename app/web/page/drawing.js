@@ -1,7 +1,7 @@
 /** The waterfall as SVG. It is drawn anew for every frame: there is little of it. */
 
 import { s } from "./dom.js";
-import { captions, cells, figures, lanes, look, ms } from "./timeline.js";
+import { appearanceOf, captions, cells, figures, lanes, ms } from "./timeline.js";
 
 const LEFT = 60; // of the plot: the sections' names
 const RIGHT = 14;
@@ -54,22 +54,22 @@ export function draw(svg, timeline, { sections, width, horizon }) {
 }
 
 /** One entry, alone or in the legend. */
-export function shape(kind, x, y, width, attributes) {
-  const height = HEIGHTS[kind] ?? BAR;
-  const moment = kind === "hedge" || kind === "cache";
+export function shape(appearance, x, y, width, attributes) {
+  const height = HEIGHTS[appearance] ?? BAR;
+  const moment = appearance === "hedge" || appearance === "cache";
   const breadth = moment ? height : Math.max(width, 2);
   const left = moment ? x - height / 2 : x;
   const top = y + (LANE - height) / 2;
-  const turn = kind === "hedge" && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
-  const round = kind === "cache" ? height / 2 : Math.min(3, breadth / 2);
+  const turn = appearance === "hedge" && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
+  const round = appearance === "cache" ? height / 2 : Math.min(3, breadth / 2);
   return s("rect", {
-    class: `mark ${kind}`,
+    class: `mark ${appearance}`,
     x: left,
     y: top,
     width: breadth,
     height,
     rx: round,
-    fill: PATTERNED.includes(kind) && `url(#fill-${kind})`,
+    fill: PATTERNED.includes(appearance) && `url(#fill-${appearance})`,
     ...turn,
     ...attributes,
   });
@@ -77,7 +77,7 @@ export function shape(kind, x, y, width, attributes) {
 
 function mark(entry, x, y, withMirror) {
   const { section, kind, start_ms, end_ms } = entry;
-  const appearance = look(entry);
+  const appearance = appearanceOf(entry);
   const from = x(start_ms);
   const width = x(end_ms) - from;
   const between = kind === "hedge" ? LANE / 2 : 0; // the lane of the first attempt and of the other

@@ -16,15 +16,15 @@ const WHAT = {
   queue: "wait for a permit",
   backoff: "pause before a retry",
   hedge: "another attempt goes out",
-  cache: "look into the cache",
+  cache: "cache lookup",
   shared: "share of a call in flight",
   seen: "section, as seen from here",
 };
 
-/** What an entry looks like, and the legend’s words for it. */
-export const LOOKS = {
+/** The appearances of entries, each with its text in the legend. */
+export const LEGEND = {
   ok: "answered",
-  running: "under way",
+  running: "in progress",
   failed: "failed",
   cancelled: "cancelled: lost a race, or given up",
   queue: "waits for a permit",
@@ -34,8 +34,8 @@ export const LOOKS = {
   shared: "shares a call in flight",
 };
 
-/** @param {Entry} entry @returns {keyof typeof LOOKS} */
-export function look({ kind, outcome }) {
+/** @param {Entry} entry @returns {keyof typeof LEGEND} */
+export function appearanceOf({ kind, outcome }) {
   if (kind !== "attempt" && kind !== "seen" && (kind !== "shared" || outcome === "ok")) return kind;
   return ["ok", "running", "cancelled"].includes(outcome) ? outcome : "failed";
 }

@@ -1,7 +1,7 @@
 import { SECTIONS } from "./api.js";
 import { h, s } from "./dom.js";
 import { draw, shape } from "./drawing.js";
-import { cells, figures, look, LOOKS, ms } from "./timeline.js";
+import { appearanceOf, cells, figures, LEGEND, ms } from "./timeline.js";
 
 const HORIZONS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
 
@@ -47,10 +47,10 @@ export class Waterfall {
         );
       }),
     );
-    const looks = new Set(timeline.map(look));
+    const appearances = new Set(timeline.map(appearanceOf));
     this.#legend.replaceChildren(
-      ...Object.keys(LOOKS)
-        .filter((kind) => looks.has(kind))
+      ...Object.keys(LEGEND)
+        .filter((appearance) => appearances.has(appearance))
         .map(legendItem),
     );
   }
@@ -77,14 +77,16 @@ function summary(timeline) {
   return `Side by side ${ms(together)}, one after another ${ms(inTurn)}: ${each.join("; ")}.`;
 }
 
-const legendItem = (kind) =>
+const legendItem = (appearance) =>
   h(
     "li",
     {},
     s(
       "svg",
       { viewBox: "0 0 36 36", width: 28, height: 28, "aria-hidden": "true" },
-      kind === "hedge" || kind === "cache" ? shape(kind, 18, 0) : shape(kind, 1, 0, 34),
+      appearance === "hedge" || appearance === "cache"
+        ? shape(appearance, 18, 0)
+        : shape(appearance, 1, 0, 34),
     ),
-    LOOKS[kind],
+    LEGEND[appearance],
   );
