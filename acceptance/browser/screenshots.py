@@ -33,7 +33,7 @@ def take(chromium: Browser, url: str, picture: Path, scheme: str) -> None:
     page = visit.page
     page.goto(url)
     page.get_by_label("posts upstream").select_option("failing")
-    page.get_by_role("button", name="Ask", exact=True).click()
+    page.get_by_role("button", name="Send request", exact=True).click()
     expect(page.locator('[data-card="posts"]')).to_have_attribute("data-state", "failed")
     page.screenshot(path=picture)
     visit.assert_clean()

@@ -45,8 +45,8 @@ def expect_states(visit: Visit, **states: str) -> None:
         expect(card(visit, section)).to_have_attribute("data-state", state)
 
 
-def ask(visit: Visit) -> None:
-    visit.page.get_by_role("button", name="Ask", exact=True).click()
+def send_request(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Send request", exact=True).click()
 
 
 def switch(visit: Visit, section: str, fault: str) -> None:
@@ -75,7 +75,7 @@ def test_the_attempts_overlap_in_the_waterfall(visit: Visit) -> None:
 def test_a_failed_section_says_why_and_recovers_by_an_automatic_retry(visit: Visit) -> None:
     expect_states(visit, posts="ok")
     switch(visit, "posts", "failing")
-    ask(visit)
+    send_request(visit)
 
     expect_states(visit, user="ok", posts="failed", todos="ok")
     expect(card(visit, "posts")).to_contain_text("the upstream answered 500, 3 attempts")
@@ -86,13 +86,13 @@ def test_a_failed_section_says_why_and_recovers_by_an_automatic_retry(visit: Vis
     switch(visit, "posts", "")
     before = len(visit.requests)
     expect_states(visit, posts="ok")  # retried automatically
-    (asked,) = (url for url in visit.requests[before:] if "/v1/" in url)
-    assert "include=posts" in asked
+    (retry,) = (url for url in visit.requests[before:] if "/v1/" in url)
+    assert "include=posts" in retry
 
 
 def test_a_failed_section_can_be_retried_by_hand(visit: Visit) -> None:
     switch(visit, "todos", "malformed")
-    ask(visit)
+    send_request(visit)
     expect_states(visit, user="ok", posts="ok", todos="failed")
 
     switch(visit, "todos", "")
@@ -104,13 +104,13 @@ def test_a_failed_required_section_fails_the_overview(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
     switch(visit, "todos", "failing")
     visit.page.get_by_label("require todos").check()
-    ask(visit)
+    send_request(visit)
     expect(visit.page.locator('[data-banner="overview-failed"]')).to_contain_text("todos")
 
 
 def test_many_users_fill_their_tiles_and_the_unknown_one_is_explained(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
-    visit.page.get_by_role("button", name="Ask for all").click()
+    visit.page.get_by_role("button", name="Request all").click()
     tiles = visit.page.locator("[data-tile]")
     expect(visit.page.locator('[data-tile][data-state="ok"]')).to_have_count(10)
     expect(visit.page.locator('[data-tile][data-user="999"]')).to_have_attribute(
@@ -135,7 +135,7 @@ def test_the_page_says_so_when_the_service_is_gone(chromium: Browser) -> None:
         visit = visiting(chromium, url)
         visit.page.goto(url)
         expect_states(visit, user="ok", posts="ok", todos="ok")
-    ask(visit)
+    send_request(visit)
     expect(visit.page.locator('[data-banner="error"]')).to_be_visible()
     visit.page.close()
 
@@ -149,9 +149,9 @@ def test_the_page_passes_the_accessibility_rules_of_axe_and_never_scrolls_sidewa
     visit = visiting(chromium, demo_url, bypass_csp=True, **appearance)
     visit.page.goto(f"{demo_url}/")
     switch(visit, "posts", "failing")
-    ask(visit)
+    send_request(visit)
     expect_states(visit, user="ok", posts="failed", todos="ok")
-    visit.page.get_by_role("button", name="Ask for all").click()
+    visit.page.get_by_role("button", name="Request all").click()
     expect(visit.page.locator("[data-tile]")).to_have_count(11)
     for details in visit.page.locator("details").all():
         details.evaluate("details => { details.open = true }")

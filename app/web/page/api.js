@@ -1,4 +1,4 @@
-/** What Tributary is asked, and what it answers. */
+/** Requests to Tributary, and the types of its answers. */
 
 import { values } from "./ndjson.js";
 import { events } from "./sse.js";
@@ -39,14 +39,14 @@ export const SECTIONS = ["user", "posts", "todos"];
 /** A path of the service, wherever the page is served from; never another origin. */
 export const here = (path) => new URL(`./${path.replace(/^\/+/, "")}`, document.baseURI);
 
-/** Where the overview is, and the times of its attempts beside it. */
-export const overviewPath = ({ user, ...chosen }) =>
-  `v1/users/${user}/overview?${choice(chosen)}&explain=true`;
+/** The path of the overview with the timeline of its attempts. */
+export const overviewPath = ({ user, ...options }) =>
+  `v1/users/${user}/overview?${sectionParams(options)}&explain=true`;
 
-const batchPath = (users, chosen) =>
-  `v1/overviews?${users.map((id) => `user_id=${id}`).join("&")}&${choice(chosen)}`;
+const batchPath = (users, options) =>
+  `v1/overviews?${users.map((id) => `user_id=${id}`).join("&")}&${sectionParams(options)}`;
 
-const choice = ({ include, require }) =>
+const sectionParams = ({ include, require }) =>
   [`include=${include}`, require.length && `require=${require}`].filter(Boolean).join("&");
 
 /** @param {Query} query */
@@ -58,7 +58,7 @@ function headers({ timeout, faults }) {
   };
 }
 
-/** The same question for a terminal. */
+/** The request as a curl command. */
 export const asCurl = (query) =>
   [
     `curl -N '${here(overviewPath(query))}'`,
@@ -70,7 +70,7 @@ export const asCurl = (query) =>
 /**
  * An overview as server-sent events: each section as it completes, then `done`.
  *
- * @param {string} path  of `overviewPath`, or the `href` of a failed section
+ * @param {string} path  returned by `overviewPath`, or the `href` of a failed section
  * @returns {AsyncGenerator<{ event: "section", data: { name: string, section: Section } }
  *   | { event: "done", data: Done }>}
  */

@@ -1,4 +1,4 @@
-/** Asks, and hands what comes to those who show it. */
+/** Sends the requests and passes their results to the parts of the page. */
 
 import { asCurl, overview, overviewPath, SECTIONS } from "./api.js";
 import { Batch } from "./batch.js";
@@ -15,19 +15,19 @@ const cards = new Map(
   SECTIONS.map((name) => [name, new Card(name, (href) => retrySection(name, href))]),
 );
 
-/** The question that is being answered, or was last. */
-let asked = { query: null, abort: new AbortController(), live: null };
+/** The request in flight, or the last one. */
+let current = { query: null, abort: new AbortController(), live: null };
 
-async function run() {
+async function sendRequest() {
   if (!form.reportValidity()) return;
-  asked.abort.abort();
-  asked.live?.stop();
+  current.abort.abort();
+  current.live?.stop();
   hide("error", "overview-failed");
   const query = read(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.begin(query.include.includes(name));
   const live = new Live(query.include, (timeline) => waterfall.grow(timeline));
-  asked = { query, abort, live };
+  current = { query, abort, live };
   document.querySelector("[data-curl]").textContent = asCurl(query);
   try {
     for await (const { event, data } of overview(overviewPath(query), query, abort.signal)) {
@@ -46,12 +46,12 @@ async function run() {
 function completeSection({ name, section }) {
   cards.get(name)?.complete(section);
   if (section.status !== "skipped")
-    asked.live.complete(name, section.error?.reason ?? section.status);
+    current.live.complete(name, section.error?.reason ?? section.status);
 }
 
 /** @param {import("./api.js").Done} done */
 function finish({ error, complete, timeline = error?.timeline }) {
-  const seen = asked.live.stop();
+  const seen = current.live.stop();
   waterfall.show(timeline ?? seen);
   if (!error) {
     announce(complete ? "The answer is complete." : "The answer is partial.");
@@ -65,7 +65,7 @@ function finish({ error, complete, timeline = error?.timeline }) {
 /** Fails every section that is still pending, all for the same reason. */
 function failPending(reason) {
   for (const [name, card] of cards) {
-    const href = `v1/users/${asked.query.user}/overview?include=${name}`;
+    const href = `v1/users/${current.query.user}/overview?include=${name}`;
     if (card.state === "pending") card.complete(failedSection(reason, href));
   }
 }
@@ -77,7 +77,7 @@ const failedSection = ({ title, message, retryable = false }, href) => ({
 
 /** Requests one failed section alone, with the upstream faults currently selected. */
 async function retrySection(name, href) {
-  const { query, abort } = asked;
+  const { query, abort } = current;
   const retryQuery = { ...query, faults: read(form).faults };
   let section;
   try {
@@ -106,10 +106,10 @@ window.addEventListener("error", ({ error, message }) => showError(error ?? mess
 window.addEventListener("unhandledrejection", ({ reason }) => showError(reason));
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  run();
+  sendRequest();
 });
 document.addEventListener("submit", () => share(form, batchForm));
 document.querySelector("[data-cards]").append(...[...cards.values()].map(({ element }) => element));
 new Batch(document.getElementById("batch"), () => form.reportValidity() && read(form), showError);
 prepare(form, batchForm);
-run();
+sendRequest();

@@ -19,7 +19,7 @@ export class Batch {
 
   /**
    * @param {HTMLElement} root  the part of index.html
-   * @param {() => import("./api.js").Query | false} read  what to ask of each user, if it is valid
+   * @param {() => import("./api.js").Query | false} read  the query for each user, if the form is valid
    * @param {(error: unknown) => void} onError
    */
   constructor(root, read, onError) {
@@ -45,7 +45,7 @@ export class Batch {
     for (const tile of this.#tiles.querySelectorAll("[data-state=pending]")) {
       tile.replaceWith(blank(tile.dataset.user, "stopped"));
     }
-    if (document.activeElement === this.#form.elements.stop) this.#form.elements.ask.focus();
+    if (document.activeElement === this.#form.elements.stop) this.#form.elements.send.focus();
     this.#form.elements.stop.hidden = true;
   }
 

@@ -16,15 +16,15 @@ export class Card {
 
   /**
    * @param {string} name
-   * @param {(href: string) => Promise<import("./api.js").Section | undefined>} ask
-   *   for this section alone; undefined if nobody waits for it any more
+   * @param {(href: string) => Promise<import("./api.js").Section | undefined>} fetchSection
+   *   requests this section alone; undefined if another request has replaced this one
    */
-  constructor(name, ask) {
+  constructor(name, fetchSection) {
     this.#name = name;
     this.#heading = h("h3", { id: `card-${name}`, tabindex: -1 }, name);
     this.#retry = new Retry(name, async () => {
       this.#turn("pending");
-      const section = await ask(this.#error.href);
+      const section = await fetchSection(this.#error.href);
       if (section) this.complete(section);
     });
     this.element = h(
@@ -41,7 +41,7 @@ export class Card {
     return this.element.dataset.state;
   }
 
-  /** A new question: what was there is forgotten. */
+  /** Discards the last request’s section and waits for a new one. */
   begin(wanted) {
     this.#wanted = wanted;
     this.#error = null;

@@ -6,8 +6,8 @@ import { ms } from "./timeline.js";
 
 /** What may have become of a section, or of a user in a batch, in words. */
 export const STATES = {
-  idle: "not asked",
-  pending: "under way",
+  idle: "not requested",
+  pending: "pending",
   ok: "ok",
   failed: "failed",
   skipped: "skipped",
@@ -22,7 +22,8 @@ const INSIDE = { user: profile, posts, todos };
 /** @param {import("./api.js").Section & { status: "ok" }} section */
 export const ok = (name, { data, stale, dropped, as_of }) =>
   [
-    stale && remark(`Last good data, from ${clock(as_of)}: the upstream could not be asked.`),
+    stale &&
+      remark(`Stale: last good data, from ${clock(as_of)}. The upstream gave no new answer.`),
     !stale && Date.now() - Date.parse(as_of) > NOT_FRESH && remark(`Stored since ${clock(as_of)}.`),
     dropped > 0 && remark(`${count(dropped, "item")} could not be read, and left out.`),
     ...INSIDE[name](data),

@@ -32,7 +32,7 @@ export function draw(svg, timeline, { sections, width, horizon }) {
   const rows = sections.map((name) => {
     const placed = lanes(timeline.filter(({ section }) => section === name));
     const row = s("g", {}, text(0, y + LANE / 2, name, "name"));
-    if (!spans.has(name)) row.append(text(LEFT, y + LANE / 2, "not asked", "aside"));
+    if (!spans.has(name)) row.append(text(LEFT, y + LANE / 2, "not requested", "aside"));
     for (const [index, lane] of placed.entries()) {
       row.append(...lane.flatMap((entry) => mark(entry, x, y + index * LANE, withMirror)));
     }

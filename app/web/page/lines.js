@@ -23,7 +23,7 @@ export async function* lines(stream) {
     }
     if (rest) yield rest;
   } finally {
-    reader.cancel().catch(() => {}); // of a stream that is over already
+    reader.cancel().catch(() => {}); // the stream may have ended already
   }
 }
 

@@ -9,7 +9,7 @@ export class Live {
   #frame = 0;
 
   /**
-   * @param {string[]} sections  that were asked for
+   * @param {string[]} sections  the included ones
    * @param {(timeline: import("./timeline.js").Entry[]) => void} onChange
    *   called at each frame; with reduced motion only when a section completes
    */

@@ -25,12 +25,12 @@ export class Retry {
   offer({ retryable, retry_after }) {
     this.element.hidden = false;
     this.#now.removeAttribute("aria-disabled");
-    if (!retryable) this.#rest("Asking again is unlikely to help.");
-    else if (this.#made >= AUTOMATIC) this.#rest("It will not be asked again by itself.");
+    if (!retryable) this.#rest("A retry is unlikely to help.");
+    else if (this.#made >= AUTOMATIC) this.#rest("There are no more automatic retries.");
     else this.#countDown(Math.ceil(Math.max(retry_after ?? 0, PAUSE) * 2 ** this.#made));
   }
 
-  /** There is nothing to ask for again, or everything begins anew. */
+  /** Hides the footer and forgets earlier retries. */
   withdraw() {
     clearTimeout(this.#timer);
     this.element.hidden = true;
@@ -39,7 +39,7 @@ export class Retry {
 
   #countDown(seconds) {
     this.#stop.hidden = false;
-    this.#words.textContent = `Asks again by itself in ${seconds} s`;
+    this.#words.textContent = `Retries automatically in ${seconds} s`;
     this.#timer = setTimeout(() => {
       if (seconds > 1) return this.#countDown(seconds - 1);
       this.#made += 1;
@@ -49,14 +49,14 @@ export class Retry {
 
   #go() {
     if (this.#now.ariaDisabled) return;
-    this.#rest("Asking again …");
+    this.#rest("Retrying …");
     this.#now.setAttribute("aria-disabled", true);
     this.#again();
   }
 
   #giveUp() {
     this.#made = AUTOMATIC;
-    this.#rest("Stopped: it will not be asked again by itself.");
+    this.#rest("Automatic retries are stopped.");
     this.#now.focus();
   }
 

@@ -3,7 +3,7 @@ import { lines } from "./lines.js";
 /**
  * The events of a `text/event-stream`, as the HTML standard reads them: data of several lines is
  * joined, comments are passed over, an event that was not ended by an empty line does not count.
- * (`EventSource` cannot send headers, and would ask again.)
+ * (`EventSource` cannot send headers, and would reconnect after `done`.)
  *
  * @param {ReadableStream<Uint8Array>} stream
  * @returns {AsyncGenerator<{event: string, data: string}>}
