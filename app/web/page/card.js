@@ -45,7 +45,7 @@ export class Card {
   begin(wanted) {
     this.#wanted = wanted;
     this.#error = null;
-    this.#retry.withdraw();
+    this.#retry.reset();
     this.#turn("pending");
     this.#body.replaceChildren(...skeleton(this.#name));
   }
@@ -60,10 +60,10 @@ export class Card {
     if (focused) this.#heading.focus();
     if (section.status === "failed") {
       this.#error = section.error;
-      this.#retry.offer(section.error);
+      this.#retry.show(section.error);
       announce(`${this.#name} failed: ${section.error.title}.`);
     } else {
-      this.#retry.withdraw();
+      this.#retry.reset();
       if (section.status === "ok")
         announce(`${this.#name} ${recovered ? "recovered" : "completed"}.`);
     }

@@ -1,69 +1,76 @@
 import { button, h } from "./dom.js";
 
-const AUTOMATIC = 3; // times
-const PAUSE = 3; // seconds, at least, and twice as long each time
+const MAX_AUTOMATIC_RETRIES = 3;
+const MIN_DELAY = 3; // seconds before the first automatic retry; each further one doubles it
 
-/** The foot of a failed card: asks again after a while, or at once, unless told to stop. */
+/** The footer of a failed card: retries automatically after a delay, or at once by its button. */
 export class Retry {
   element;
-  #again;
-  #words = h("p");
-  #now;
-  #stop;
-  #made = 0;
+  #onRetry;
+  #status = h("p");
+  #retryButton;
+  #stopButton;
+  #automaticRetries = 0;
   #timer;
 
-  /** @param {() => void} again */
-  constructor(name, again) {
-    this.#again = again;
-    this.#now = button(`Retry ${name} now`, () => this.#go());
-    this.#stop = button("Stop", () => this.#giveUp(), { "aria-label": `Stop retrying ${name}` });
-    this.element = h("footer", { hidden: true }, this.#words, this.#now, this.#stop);
+  /** @param {() => void} onRetry */
+  constructor(name, onRetry) {
+    this.#onRetry = onRetry;
+    this.#retryButton = button(`Retry ${name} now`, () => this.#retry());
+    this.#stopButton = button("Stop", () => this.#stop(), {
+      "aria-label": `Stop retrying ${name}`,
+    });
+    this.element = h("footer", { hidden: true }, this.#status, this.#retryButton, this.#stopButton);
   }
 
   /** @param {import("./api.js").Failure} error */
-  offer({ retryable, retry_after }) {
+  show({ retryable, retry_after }) {
     this.element.hidden = false;
-    this.#now.removeAttribute("aria-disabled");
-    if (!retryable) this.#rest("A retry is unlikely to help.");
-    else if (this.#made >= AUTOMATIC) this.#rest("There are no more automatic retries.");
-    else this.#countDown(Math.ceil(Math.max(retry_after ?? 0, PAUSE) * 2 ** this.#made));
+    this.#retryButton.removeAttribute("aria-disabled");
+    if (!retryable) {
+      this.#cancelCountdown("A retry is unlikely to help.");
+    } else if (this.#automaticRetries >= MAX_AUTOMATIC_RETRIES) {
+      this.#cancelCountdown("There are no more automatic retries.");
+    } else {
+      const delay = Math.max(retry_after ?? 0, MIN_DELAY) * 2 ** this.#automaticRetries;
+      this.#countDown(Math.ceil(delay));
+    }
   }
 
-  /** Hides the footer and forgets earlier retries. */
-  withdraw() {
+  /** Hides the footer and resets the count of automatic retries. */
+  reset() {
     clearTimeout(this.#timer);
     this.element.hidden = true;
-    this.#made = 0;
+    this.#automaticRetries = 0;
   }
 
   #countDown(seconds) {
-    this.#stop.hidden = false;
-    this.#words.textContent = `Retries automatically in ${seconds} s`;
+    this.#stopButton.hidden = false;
+    this.#status.textContent = `Retries automatically in ${seconds} s`;
     this.#timer = setTimeout(() => {
       if (seconds > 1) return this.#countDown(seconds - 1);
-      this.#made += 1;
-      this.#go();
+      this.#automaticRetries += 1;
+      this.#retry();
     }, 1000);
   }
 
-  #go() {
-    if (this.#now.ariaDisabled) return;
-    this.#rest("Retrying …");
-    this.#now.setAttribute("aria-disabled", true);
-    this.#again();
+  #retry() {
+    if (this.#retryButton.ariaDisabled) return;
+    this.#cancelCountdown("Retrying …");
+    this.#retryButton.setAttribute("aria-disabled", true);
+    this.#onRetry();
   }
 
-  #giveUp() {
-    this.#made = AUTOMATIC;
-    this.#rest("Automatic retries are stopped.");
-    this.#now.focus();
+  #stop() {
+    this.#automaticRetries = MAX_AUTOMATIC_RETRIES;
+    this.#cancelCountdown("Automatic retries are stopped.");
+    this.#retryButton.focus();
   }
 
-  #rest(words) {
+  #cancelCountdown(status) {
     clearTimeout(this.#timer);
-    if (document.activeElement === this.#stop) this.#now.focus();
-    this.#stop.hidden = true;
-    this.#words.textContent = words;
+    if (document.activeElement === this.#stopButton) this.#retryButton.focus();
+    this.#stopButton.hidden = true;
+    this.#status.textContent = status;
   }
 }
