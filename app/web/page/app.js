@@ -25,7 +25,7 @@ async function sendRequest() {
   hide("error", "overview-failed");
   const query = read(form);
   const abort = new AbortController();
-  for (const [name, card] of cards) card.begin(query.include.includes(name));
+  for (const [name, card] of cards) card.start(query.include.includes(name));
   const live = new Live(query.include, (timeline) => waterfall.grow(timeline));
   current = { query, abort, live };
   document.querySelector("[data-curl]").textContent = asCurl(query);

@@ -12,7 +12,7 @@ export class Card {
   #body = h("div", { class: "body" });
   #retry;
   #error = null;
-  #wanted = true;
+  #included = true;
 
   /**
    * @param {string} name
@@ -23,7 +23,7 @@ export class Card {
     this.#name = name;
     this.#heading = h("h3", { id: `card-${name}`, tabindex: -1 }, name);
     this.#retry = new Retry(name, async () => {
-      this.#turn("pending");
+      this.#setState("pending");
       const section = await fetchSection(this.#error.href);
       if (section) this.complete(section);
     });
@@ -34,7 +34,7 @@ export class Card {
       this.#body,
       this.#retry.element,
     );
-    this.#turn("idle");
+    this.#setState("idle");
   }
 
   get state() {
@@ -42,21 +42,21 @@ export class Card {
   }
 
   /** Discards the last request’s section and waits for a new one. */
-  begin(wanted) {
-    this.#wanted = wanted;
+  start(included) {
+    this.#included = included;
     this.#error = null;
     this.#retry.reset();
-    this.#turn("pending");
+    this.#setState("pending");
     this.#body.replaceChildren(...skeleton(this.#name));
   }
 
   /** @param {import("./api.js").Section} section */
   complete(section) {
     const recovered = section.status === "ok" && this.#error !== null;
-    const vanishing = section.status === "failed" ? this.#body : this.element;
-    const focused = vanishing.contains(document.activeElement);
+    const replaced = section.status === "failed" ? this.#body : this.element;
+    const focused = replaced.contains(document.activeElement);
     this.#body.replaceChildren(...this.#inside(section));
-    this.#turn(section.status, recovered ? "recovered" : STATES[section.status]);
+    this.#setState(section.status, recovered ? "recovered" : STATES[section.status]);
     if (focused) this.#heading.focus();
     if (section.status === "failed") {
       this.#error = section.error;
@@ -72,12 +72,12 @@ export class Card {
   #inside(section) {
     if (section.status === "ok") return ok(this.#name, section);
     if (section.status === "failed") return failed(section.error);
-    return skipped(this.#wanted);
+    return skipped(this.#included);
   }
 
-  #turn(state, words = STATES[state]) {
+  #setState(state, text = STATES[state]) {
     this.element.dataset.state = state;
     this.element.ariaBusy = state === "pending";
-    this.#state.replaceChildren(icon(state), words);
+    this.#state.replaceChildren(icon(state), text);
   }
 }

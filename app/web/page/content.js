@@ -40,13 +40,13 @@ export const failed = ({ title, detail, reason, attempts, elapsed_ms, type }) =>
   ]),
 ];
 
-export const skipped = (wanted) => [
+export const skipped = (included) => [
   h(
     "p",
     { class: "quiet" },
-    wanted
+    included
       ? "Cancelled: the overview had already failed."
-      : "Not included, so it cost no upstream call.",
+      : "Not included: no upstream call was made.",
   ),
 ];
 
