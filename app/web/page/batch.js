@@ -96,7 +96,7 @@ function userIds(text) {
   return { ids: [...ids], wrong };
 }
 
-const blank = (user, state) => tile(user, state, null, h("p", { class: "quiet" }, STATES[state]));
+const blank = (user, state) => tile(user, state, null, h("p", { class: "muted" }, STATES[state]));
 
 function filled({ user_id, status, overview, error }, place, elapsed) {
   const name = overview?.user.data?.name;

@@ -43,7 +43,7 @@ export const failed = ({ title, detail, reason, attempts, elapsed_ms, type }) =>
 export const skipped = (included) => [
   h(
     "p",
-    { class: "quiet" },
+    { class: "muted" },
     included
       ? "Cancelled: the overview had already failed."
       : "Not included: no upstream call was made.",
@@ -72,7 +72,7 @@ function profile({ name, username, email, phone, website, address, company }) {
       ],
       ["Works for", company?.name],
     ]),
-    company && h("p", { class: "quiet" }, `“${company.catchPhrase}”`),
+    company && h("p", { class: "muted" }, `“${company.catchPhrase}”`),
   ].filter(Boolean);
 }
 
@@ -83,7 +83,7 @@ function posts(all) {
 function todos(all) {
   const done = all.filter(({ completed }) => completed).length;
   return [
-    h("p", { class: "quiet" }, `${done} of ${all.length} done`),
+    h("p", { class: "muted" }, `${done} of ${all.length} done`),
     ...list("todos", all, ({ title, completed }) => [
       icon(completed ? "ok" : "open"),
       h("span", {}, h("span", { class: "unseen" }, completed ? "done: " : "to do: "), title),
@@ -96,7 +96,7 @@ function list(name, all, inside) {
   const items = all.map((item) => h("li", { "data-done": item.completed }, inside(item)));
   const others = items.splice(AT_FIRST[name]);
   const shown = h("ul", { class: name }, items);
-  if (!others.length) return [items.length ? shown : h("p", { class: "quiet" }, `No ${name}.`)];
+  if (!others.length) return [items.length ? shown : h("p", { class: "muted" }, `No ${name}.`)];
   return [
     shown,
     h("details", {}, h("summary", {}, `${others.length} more`), h("ul", { class: name }, others)),
