@@ -100,9 +100,9 @@ const blank = (user, state) => tile(user, state, null, h("p", { class: "muted" }
 
 function filled({ user_id, status, overview, error }, place, elapsed) {
   const name = overview?.user.data?.name;
-  const when = h("p", { class: "when" }, `no. ${place} · ${ms(elapsed)}`);
+  const when = h("p", { class: "elapsed" }, `no. ${place} · ${ms(elapsed)}`);
   if (status === "failed")
-    return tile(user_id, status, name, h("p", { class: "why" }, error.title), when);
+    return tile(user_id, status, name, h("p", { class: "error-title" }, error.title), when);
   const states = SECTIONS.map((section) => part(section, overview[section]));
   return tile(user_id, status, name, h("ul", {}, states), when);
 }
@@ -111,7 +111,13 @@ const tile = (user, state, name, ...inside) =>
   h(
     "li",
     { "data-tile": true, "data-user": user, "data-state": state },
-    h("h3", {}, h("span", { class: "unseen" }, "User "), user, name && h("span", {}, name)),
+    h(
+      "h3",
+      {},
+      h("span", { class: "visually-hidden" }, "User "),
+      user,
+      name && h("span", {}, name),
+    ),
     inside,
   );
 

@@ -23,15 +23,15 @@ const INSIDE = { user: profile, posts, todos };
 export const ok = (name, { data, stale, dropped, as_of }) =>
   [
     stale &&
-      remark(`Stale: last good data, from ${clock(as_of)}. The upstream gave no new answer.`),
-    !stale && Date.now() - Date.parse(as_of) > NOT_FRESH && remark(`Stored since ${clock(as_of)}.`),
-    dropped > 0 && remark(`${count(dropped, "item")} could not be read, and left out.`),
+      notice(`Stale: last good data, from ${clock(as_of)}. The upstream gave no new answer.`),
+    !stale && Date.now() - Date.parse(as_of) > NOT_FRESH && notice(`Stored since ${clock(as_of)}.`),
+    dropped > 0 && notice(`${count(dropped, "item")} could not be read, and left out.`),
     ...INSIDE[name](data),
   ].filter(Boolean);
 
 /** @param {import("./api.js").Failure} error */
 export const failed = ({ title, detail, reason, attempts, elapsed_ms, type }) => [
-  h("p", { class: "why" }, title),
+  h("p", { class: "error-title" }, title),
   h("p", {}, sentence(detail)),
   facts([
     ["Reason", type ? h("a", { href: here(type) }, reason) : reason],
@@ -86,7 +86,12 @@ function todos(all) {
     h("p", { class: "muted" }, `${done} of ${all.length} done`),
     ...list("todos", all, ({ title, completed }) => [
       icon(completed ? "ok" : "open"),
-      h("span", {}, h("span", { class: "unseen" }, completed ? "done: " : "to do: "), title),
+      h(
+        "span",
+        {},
+        h("span", { class: "visually-hidden" }, completed ? "done: " : "to do: "),
+        title,
+      ),
     ]),
   ];
 }
@@ -112,7 +117,7 @@ const facts = (pairs) =>
       .map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))),
   );
 
-const remark = (words) => h("p", { class: "remark" }, icon("mind"), words);
+const notice = (words) => h("p", { class: "notice" }, icon("warning"), words);
 
 const clock = (instant) =>
   new Date(instant).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
