@@ -51,8 +51,8 @@ function completeSection({ name, section }) {
 
 /** @param {import("./api.js").Done} done */
 function finish({ error, complete, timeline = error?.timeline }) {
-  const seen = current.live.stop();
-  waterfall.show(timeline ?? seen);
+  const clientTimeline = current.live.stop();
+  waterfall.show(timeline ?? clientTimeline);
   if (!error) {
     announce(complete ? "The answer is complete." : "The answer is partial.");
     return;

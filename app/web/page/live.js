@@ -1,8 +1,8 @@
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** A timeline as seen from here, while nothing better is known: one entry a section. */
+/** The timeline that the page measures until the service sends its own: one entry per section. */
 export class Live {
-  #began = performance.now();
+  #startTime = performance.now();
   #completed = new Map();
   #sections;
   #onChange;
@@ -20,12 +20,12 @@ export class Live {
   }
 
   get elapsed() {
-    return performance.now() - this.#began;
+    return performance.now() - this.#startTime;
   }
 
   complete(section, outcome) {
     this.#completed.set(section, { end_ms: this.elapsed, outcome });
-    if (still.matches) this.#onChange(this.timeline());
+    if (reducedMotion.matches) this.#onChange(this.timeline());
   }
 
   /** Stops; sections that have not completed are `cancelled`. */
@@ -34,19 +34,19 @@ export class Live {
     return this.timeline("cancelled");
   }
 
-  timeline(otherwise = "running") {
-    const now = { end_ms: this.elapsed, outcome: otherwise };
+  timeline(pendingOutcome = "running") {
+    const pending = { end_ms: this.elapsed, outcome: pendingOutcome };
     return this.#sections.map((section) => ({
       section,
-      kind: "seen",
+      kind: "client",
       mirror: null,
       start_ms: 0,
-      ...(this.#completed.get(section) ?? now),
+      ...(this.#completed.get(section) ?? pending),
     }));
   }
 
   #tick() {
     this.#onChange(this.timeline());
-    if (!still.matches) this.#frame = requestAnimationFrame(() => this.#tick());
+    if (!reducedMotion.matches) this.#frame = requestAnimationFrame(() => this.#tick());
   }
 }

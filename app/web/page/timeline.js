@@ -1,10 +1,10 @@
 /**
- * What happened when, as the service tells it (`?explain=true`) or as it is seen from here.
+ * When each attempt ran, as the service reports it (`explain=true`) or as the page measured it.
  *
  * @typedef {object} Entry
  * @property {string} section
- * @property {"attempt" | "queue" | "backoff" | "hedge" | "cache" | "shared" | "seen"} kind
- *   `seen` is the page’s own: a whole section, from the request to its completion
+ * @property {"attempt" | "queue" | "backoff" | "hedge" | "cache" | "shared" | "client"} kind
+ *   `client` is the page’s own: a section from the request to its completion
  * @property {number | null} mirror
  * @property {number} start_ms
  * @property {number} end_ms
@@ -18,7 +18,7 @@ const WHAT = {
   hedge: "another attempt goes out",
   cache: "cache lookup",
   shared: "share of a call in flight",
-  seen: "section, as seen from here",
+  client: "section, measured by this page",
 };
 
 /** The appearances of entries, each with its text in the legend. */
@@ -36,7 +36,8 @@ export const LEGEND = {
 
 /** @param {Entry} entry @returns {keyof typeof LEGEND} */
 export function appearanceOf({ kind, outcome }) {
-  if (kind !== "attempt" && kind !== "seen" && (kind !== "shared" || outcome === "ok")) return kind;
+  if (kind !== "attempt" && kind !== "client" && (kind !== "shared" || outcome === "ok"))
+    return kind;
   return ["ok", "running", "cancelled"].includes(outcome) ? outcome : "failed";
 }
 
