@@ -4,9 +4,9 @@ import { asCurl, overview, overviewPath, SECTIONS } from "./api.js";
 import { Batch } from "./batch.js";
 import { Card } from "./card.js";
 import { prepare, read, share } from "./form.js";
-import { Live } from "./live.js";
 import { announce, hide, show } from "./messages.js";
 import { ClientError, toClientError } from "./client-error.js";
+import { ClientTimeline } from "./client-timeline.js";
 import { Waterfall } from "./waterfall.js";
 
 const [form, batchForm] = document.forms;
@@ -16,18 +16,18 @@ const cards = new Map(
 );
 
 /** The request in flight, or the last one. */
-let current = { query: null, abort: new AbortController(), live: null };
+let current = { query: null, abort: new AbortController(), timeline: null };
 
 async function sendRequest() {
   if (!form.reportValidity()) return;
   current.abort.abort();
-  current.live?.stop();
+  current.timeline?.stop();
   hide("error", "overview-failed");
   const query = read(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.start(query.include.includes(name));
-  const live = new Live(query.include, (timeline) => waterfall.grow(timeline));
-  current = { query, abort, live };
+  const timeline = new ClientTimeline(query.include, (entries) => waterfall.grow(entries));
+  current = { query, abort, timeline };
   document.querySelector("[data-curl]").textContent = asCurl(query);
   try {
     for await (const { event, data } of overview(overviewPath(query), query, abort.signal)) {
@@ -37,7 +37,7 @@ async function sendRequest() {
     }
   } catch (error) {
     if (abort.signal.aborted) return;
-    waterfall.show(live.stop());
+    waterfall.show(timeline.stop());
     failPending(toClientError(error));
     showError(error);
   }
@@ -46,12 +46,12 @@ async function sendRequest() {
 function completeSection({ name, section }) {
   cards.get(name)?.complete(section);
   if (section.status !== "skipped")
-    current.live.complete(name, section.error?.reason ?? section.status);
+    current.timeline.complete(name, section.error?.reason ?? section.status);
 }
 
 /** @param {import("./api.js").Done} done */
 function finish({ error, complete, timeline = error?.timeline }) {
-  const clientTimeline = current.live.stop();
+  const clientTimeline = current.timeline.stop();
   waterfall.show(timeline ?? clientTimeline);
   if (!error) {
     announce(complete ? "The answer is complete." : "The answer is partial.");

@@ -1,7 +1,7 @@
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** The timeline that the page measures until the service sends its own: one entry per section. */
-export class Live {
+/** The timeline that the page measures until the service reports one: one entry per section. */
+export class ClientTimeline {
   #startTime = performance.now();
   #completed = new Map();
   #sections;
