@@ -3,10 +3,10 @@
 import { asCurl, overview, overviewPath, SECTIONS } from "./api.js";
 import { Batch } from "./batch.js";
 import { Card } from "./card.js";
-import { prepare, read, share } from "./form.js";
-import { announce, hide, show } from "./messages.js";
 import { ClientError, toClientError } from "./client-error.js";
 import { ClientTimeline } from "./client-timeline.js";
+import { prepare, read, share } from "./form.js";
+import { announce, hide, show } from "./messages.js";
 import { Waterfall } from "./waterfall.js";
 
 const [form, batchForm] = document.forms;

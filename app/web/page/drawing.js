@@ -1,7 +1,7 @@
 /** The waterfall as SVG. It is drawn anew for every frame: there is little of it. */
 
 import { s } from "./dom.js";
-import { appearanceOf, captions, cells, figures, lanes, ms } from "./timeline.js";
+import { appearanceOf, captions, cells, lanes, ms, totals } from "./timeline.js";
 
 const LEFT = 60; // of the plot: the sections' names
 const RIGHT = 14;
@@ -24,7 +24,7 @@ export function draw(svg, timeline, { sections, width, horizon }) {
   const { fontSize, fontFamily } = getComputedStyle(svg);
   ruler.font = `600 ${fontSize} ${fontFamily}`;
   const x = (time) => LEFT + (time / horizon) * (width - LEFT - RIGHT);
-  const { spans, together, inTurn } = figures(timeline);
+  const { spans, parallel, sequential } = totals(timeline);
   const withMirror =
     new Set(timeline.map(({ mirror }) => mirror).filter(Number.isInteger)).size > 1;
 
@@ -48,8 +48,8 @@ export function draw(svg, timeline, { sections, width, horizon }) {
     scale(x, horizon, width, height),
     ...rows,
     text(LEFT, heading + LANE / 2 + 2, "one after another", "aside"),
-    ...oneAfterAnother(spans, sections, x, turns),
-    finish(x(together), x(inTurn), inTurn - together, end),
+    ...sequentialRow(spans, sections, x, turns),
+    finish(x(parallel), x(sequential), sequential - parallel, end),
   );
 }
 
@@ -99,7 +99,7 @@ function caption(candidates, x, y, width, appearance = "") {
   return fitting ? text(x + 6, y + LANE / 2, fitting, `caption ${appearance}`) : "";
 }
 
-function oneAfterAnother(spans, sections, x, y) {
+function sequentialRow(spans, sections, x, y) {
   let time = 0;
   return sections
     .filter((name) => spans.has(name))
@@ -108,8 +108,11 @@ function oneAfterAnother(spans, sections, x, y) {
       const from = x(time);
       time += end - start;
       const width = x(time) - from;
-      const rect = shape("turn", from, y, width, { "data-section": name, "data-kind": "turn" });
-      return [rect, caption([name], from, y, width, "turn")];
+      const rect = shape("sequential", from, y, width, {
+        "data-section": name,
+        "data-kind": "sequential",
+      });
+      return [rect, caption([name], from, y, width, "sequential")];
     });
 }
 

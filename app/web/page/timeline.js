@@ -69,12 +69,12 @@ export function captions({ kind, mirror, start_ms, end_ms, outcome }, withMirror
 }
 
 /**
- * When each section began and ended; how long it took all of them side by side, and how long it
+ * When each section started and ended, and the milliseconds that all sections took in parallel and
  * would have taken one after another.
  *
  * @param {Entry[]} timeline
  */
-export function figures(timeline) {
+export function totals(timeline) {
   const spans = new Map();
   for (const { section, start_ms, end_ms } of timeline) {
     const { start, end } = spans.get(section) ?? { start: start_ms, end: end_ms };
@@ -83,8 +83,8 @@ export function figures(timeline) {
   const all = [...spans.values()];
   return {
     spans,
-    together: Math.max(0, ...all.map(({ end }) => end)),
-    inTurn: all.reduce((sum, { start, end }) => sum + end - start, 0),
+    parallel: Math.max(0, ...all.map(({ end }) => end)),
+    sequential: all.reduce((sum, { start, end }) => sum + end - start, 0),
   };
 }
 

@@ -1,22 +1,22 @@
 import { SECTIONS } from "./api.js";
 import { h, s } from "./dom.js";
 import { draw, shape } from "./drawing.js";
-import { appearanceOf, cells, figures, LEGEND, ms } from "./timeline.js";
+import { appearanceOf, cells, LEGEND, ms, totals } from "./timeline.js";
 
 const HORIZONS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
 
-/** The drawing, its figures, its legend, and the same as a table. */
+/** The drawing, its totals, its legend, and the same as a table. */
 export class Waterfall {
   #svg;
-  #figures;
+  #totals;
   #legend;
   #rows;
   #shown = { timeline: [], horizon: HORIZONS[0] };
 
   /** @param {HTMLElement} root  the part of index.html */
   constructor(root) {
-    const [together, inTurn] = root.querySelectorAll("[data-figures] strong");
-    this.#figures = { together, inTurn };
+    const [parallel, sequential] = root.querySelectorAll("[data-totals] strong");
+    this.#totals = { parallel, sequential };
     this.#svg = root.querySelector("[data-waterfall]");
     this.#legend = root.querySelector("[data-legend]");
     this.#rows = root.querySelector("tbody");
@@ -25,15 +25,15 @@ export class Waterfall {
 
   /** A timeline that still grows: the scale does not follow every frame, but jumps ahead. */
   grow(timeline) {
-    const { inTurn } = this.#tell(timeline);
-    this.#shown = { timeline, horizon: HORIZONS.find((time) => time > inTurn) ?? inTurn };
+    const { sequential } = this.#tell(timeline);
+    this.#shown = { timeline, horizon: HORIZONS.find((time) => time > sequential) ?? sequential };
     this.#draw();
   }
 
   /** A timeline that is over. */
   show(timeline) {
-    const { together, inTurn } = this.#tell(timeline);
-    this.#shown = { timeline, horizon: Math.max(together, inTurn, 1) };
+    const { parallel, sequential } = this.#tell(timeline);
+    this.#shown = { timeline, horizon: Math.max(parallel, sequential, 1) };
     this.#draw();
     this.#svg.setAttribute("aria-label", summary(timeline));
     this.#rows.replaceChildren(
@@ -56,10 +56,10 @@ export class Waterfall {
   }
 
   #tell(timeline) {
-    const { together, inTurn } = figures(timeline);
-    this.#figures.together.textContent = ms(together);
-    this.#figures.inTurn.textContent = ms(inTurn);
-    return { together, inTurn };
+    const { parallel, sequential } = totals(timeline);
+    this.#totals.parallel.textContent = ms(parallel);
+    this.#totals.sequential.textContent = ms(sequential);
+    return { parallel, sequential };
   }
 
   #draw() {
@@ -70,11 +70,11 @@ export class Waterfall {
 }
 
 function summary(timeline) {
-  const { spans, together, inTurn } = figures(timeline);
+  const { spans, parallel, sequential } = totals(timeline);
   const each = [...spans].map(
     ([name, { start, end }]) => `${name} from ${ms(start)} to ${ms(end)}`,
   );
-  return `Side by side ${ms(together)}, one after another ${ms(inTurn)}: ${each.join("; ")}.`;
+  return `In parallel ${ms(parallel)}, one after another ${ms(sequential)}: ${each.join("; ")}.`;
 }
 
 const legendItem = (appearance) =>
