@@ -26,7 +26,7 @@ async function sendRequest() {
   const query = read(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.start(query.include.includes(name));
-  const timeline = new ClientTimeline(query.include, (entries) => waterfall.grow(entries));
+  const timeline = new ClientTimeline(query.include, (entries) => waterfall.showLive(entries));
   current = { query, abort, timeline };
   document.querySelector("[data-curl]").textContent = asCurl(query);
   try {
@@ -37,7 +37,7 @@ async function sendRequest() {
     }
   } catch (error) {
     if (abort.signal.aborted) return;
-    waterfall.show(timeline.stop());
+    waterfall.showFinal(timeline.stop());
     failPending(toClientError(error));
     showError(error);
   }
@@ -52,7 +52,7 @@ function completeSection({ name, section }) {
 /** @param {import("./api.js").Done} done */
 function finish({ error, complete, timeline = error?.timeline }) {
   const clientTimeline = current.timeline.stop();
-  waterfall.show(timeline ?? clientTimeline);
+  waterfall.showFinal(timeline ?? clientTimeline);
   if (!error) {
     announce(complete ? "The answer is complete." : "The answer is partial.");
     return;

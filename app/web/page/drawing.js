@@ -17,13 +17,13 @@ const ruler = document.createElement("canvas").getContext("2d");
 /**
  * @param {SVGSVGElement} svg
  * @param {import("./timeline.js").Entry[]} timeline
- * @param {{ sections: string[], width: number, horizon: number }} frame
- *   `horizon`: the milliseconds at the right edge
+ * @param {{ sections: string[], width: number, axisEnd: number }} frame
+ *   `axisEnd`: milliseconds at the right edge
  */
-export function draw(svg, timeline, { sections, width, horizon }) {
+export function draw(svg, timeline, { sections, width, axisEnd }) {
   const { fontSize, fontFamily } = getComputedStyle(svg);
   ruler.font = `600 ${fontSize} ${fontFamily}`;
-  const x = (time) => LEFT + (time / horizon) * (width - LEFT - RIGHT);
+  const x = (time) => LEFT + (time / axisEnd) * (width - LEFT - RIGHT);
   const { spans, parallel, sequential } = totals(timeline);
   const withMirror =
     new Set(timeline.map(({ mirror }) => mirror).filter(Number.isInteger)).size > 1;
@@ -45,7 +45,7 @@ export function draw(svg, timeline, { sections, width, horizon }) {
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("height", height);
   svg.replaceChildren(
-    scale(x, horizon, width, height),
+    scale(x, axisEnd, width, height),
     ...rows,
     text(LEFT, heading + LANE / 2 + 2, "one after another", "aside"),
     ...sequentialRow(spans, sections, x, turns),
@@ -134,9 +134,9 @@ function finish(at, end, saved, y) {
   );
 }
 
-function scale(x, horizon, width, height) {
-  const step = round(horizon / (width / 110));
-  const ticks = Array.from({ length: Math.floor(horizon / step) + 1 }, (_, index) => index * step);
+function scale(x, axisEnd, width, height) {
+  const step = round(axisEnd / (width / 110));
+  const ticks = Array.from({ length: Math.floor(axisEnd / step) + 1 }, (_, index) => index * step);
   return s(
     "g",
     {},

@@ -3,17 +3,17 @@ import { h, s } from "./dom.js";
 import { draw, shape } from "./drawing.js";
 import { appearanceOf, cells, LEGEND, ms, totals } from "./timeline.js";
 
-const HORIZONS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
+const AXIS_ENDS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
 
-/** The drawing, its totals, its legend, and the same as a table. */
+/** The waterfall chart with its totals, its legend, and its entries as a table. */
 export class Waterfall {
   #svg;
   #totals;
   #legend;
   #rows;
-  #shown = { timeline: [], horizon: HORIZONS[0] };
+  #drawn = { timeline: [], axisEnd: AXIS_ENDS[0] };
 
-  /** @param {HTMLElement} root  the part of index.html */
+  /** @param {HTMLElement} root  its element in index.html */
   constructor(root) {
     const [parallel, sequential] = root.querySelectorAll("[data-totals] strong");
     this.#totals = { parallel, sequential };
@@ -23,17 +23,17 @@ export class Waterfall {
     new ResizeObserver(() => this.#draw()).observe(this.#svg.parentElement);
   }
 
-  /** A timeline that still grows: the scale does not follow every frame, but jumps ahead. */
-  grow(timeline) {
-    const { sequential } = this.#tell(timeline);
-    this.#shown = { timeline, horizon: HORIZONS.find((time) => time > sequential) ?? sequential };
+  /** Shows a timeline that still grows; the axis grows in steps, not with every frame. */
+  showLive(timeline) {
+    const { sequential } = this.#showTotals(timeline);
+    this.#drawn = { timeline, axisEnd: AXIS_ENDS.find((time) => time > sequential) ?? sequential };
     this.#draw();
   }
 
-  /** A timeline that is over. */
-  show(timeline) {
-    const { parallel, sequential } = this.#tell(timeline);
-    this.#shown = { timeline, horizon: Math.max(parallel, sequential, 1) };
+  /** Shows a timeline that has ended. */
+  showFinal(timeline) {
+    const { parallel, sequential } = this.#showTotals(timeline);
+    this.#drawn = { timeline, axisEnd: Math.max(parallel, sequential, 1) };
     this.#draw();
     this.#svg.setAttribute("aria-label", summary(timeline));
     this.#rows.replaceChildren(
@@ -55,7 +55,7 @@ export class Waterfall {
     );
   }
 
-  #tell(timeline) {
+  #showTotals(timeline) {
     const { parallel, sequential } = totals(timeline);
     this.#totals.parallel.textContent = ms(parallel);
     this.#totals.sequential.textContent = ms(sequential);
@@ -63,9 +63,9 @@ export class Waterfall {
   }
 
   #draw() {
-    const { timeline, horizon } = this.#shown;
+    const { timeline, axisEnd } = this.#drawn;
     const width = this.#svg.parentElement.clientWidth;
-    if (width) draw(this.#svg, timeline, { sections: SECTIONS, width, horizon });
+    if (width) draw(this.#svg, timeline, { sections: SECTIONS, width, axisEnd });
   }
 }
 
