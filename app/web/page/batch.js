@@ -4,7 +4,7 @@ import { batch, SECTIONS } from "./api.js";
 import { STATES } from "./content.js";
 import { h, icon } from "./dom.js";
 import { announce } from "./messages.js";
-import { ms, plain } from "./timeline.js";
+import { humanize, ms } from "./timeline.js";
 
 const TIMEOUT = 10_000; // milliseconds
 const MOST = 100; // users
@@ -126,5 +126,5 @@ const part = (name, { status, error }) =>
     "li",
     { "data-state": status },
     icon(status),
-    `${name} ${error ? plain(error.reason) : STATES[status]}`,
+    `${name} ${error ? humanize(error.reason) : STATES[status]}`,
   );

@@ -1,11 +1,11 @@
-/** The waterfall as SVG. It is drawn anew for every frame: there is little of it. */
+/** The waterfall as SVG, redrawn for every frame: it has few elements. */
 
 import { s } from "./dom.js";
 import { appearanceOf, captions, cells, lanes, ms, totals } from "./timeline.js";
 
-const LEFT = 60; // of the plot: the sections' names
+const LEFT = 60; // pixels for the sections' names
 const RIGHT = 14;
-const TOP = 30; // of the first lane: the scale
+const TOP = 30; // pixels for the axis, above the first lane
 const LANE = 36;
 const GAP = 8; // between sections
 const HEIGHTS = { queue: 10, backoff: 6, hedge: 10, cache: 14 };
@@ -30,47 +30,47 @@ export function draw(svg, timeline, { sections, width, axisEnd }) {
 
   let y = TOP;
   const rows = sections.map((name) => {
-    const placed = lanes(timeline.filter(({ section }) => section === name));
+    const sectionLanes = lanes(timeline.filter(({ section }) => section === name));
     const row = s("g", {}, text(0, y + LANE / 2, name, "name"));
-    if (!spans.has(name)) row.append(text(LEFT, y + LANE / 2, "not requested", "aside"));
-    for (const [index, lane] of placed.entries()) {
+    if (!spans.has(name)) row.append(text(LEFT, y + LANE / 2, "not requested", "note"));
+    for (const [index, lane] of sectionLanes.entries()) {
       row.append(...lane.flatMap((entry) => mark(entry, x, y + index * LANE, withMirror)));
     }
-    y += placed.length * LANE + GAP;
+    y += sectionLanes.length * LANE + GAP;
     return row;
   });
-  const [heading, turns, end] = [y, y + LANE, y + 2 * LANE];
+  const [headingY, sequentialY, finishY] = [y, y + LANE, y + 2 * LANE];
   const height = y + 3 * LANE;
 
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("height", height);
   svg.replaceChildren(
-    scale(x, axisEnd, width, height),
+    axis(x, axisEnd, width, height),
     ...rows,
-    text(LEFT, heading + LANE / 2 + 2, "one after another", "aside"),
-    ...sequentialRow(spans, sections, x, turns),
-    finish(x(parallel), x(sequential), sequential - parallel, end),
+    text(LEFT, headingY + LANE / 2 + 2, "one after another", "note"),
+    ...sequentialRow(spans, sections, x, sequentialY),
+    finishLine(x(parallel), x(sequential), sequential - parallel, finishY),
   );
 }
 
-/** One entry, alone or in the legend. */
+/** The mark of an entry, in the chart or in the legend. */
 export function shape(appearance, x, y, width, attributes) {
   const height = HEIGHTS[appearance] ?? BAR;
-  const moment = appearance === "hedge" || appearance === "cache";
-  const breadth = moment ? height : Math.max(width, 2);
-  const left = moment ? x - height / 2 : x;
+  const isInstant = appearance === "hedge" || appearance === "cache";
+  const markWidth = isInstant ? height : Math.max(width, 2);
+  const left = isInstant ? x - height / 2 : x;
   const top = y + (LANE - height) / 2;
-  const turn = appearance === "hedge" && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
-  const round = appearance === "cache" ? height / 2 : Math.min(3, breadth / 2);
+  const rotation = appearance === "hedge" && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
+  const radius = appearance === "cache" ? height / 2 : Math.min(3, markWidth / 2);
   return s("rect", {
     class: `mark ${appearance}`,
     x: left,
     y: top,
-    width: breadth,
+    width: markWidth,
     height,
-    rx: round,
+    rx: radius,
     fill: PATTERNED.includes(appearance) && `url(#fill-${appearance})`,
-    ...turn,
+    ...rotation,
     ...attributes,
   });
 }
@@ -80,22 +80,22 @@ function mark(entry, x, y, withMirror) {
   const appearance = appearanceOf(entry);
   const from = x(start_ms);
   const width = x(end_ms) - from;
-  const between = kind === "hedge" ? LANE / 2 : 0; // the lane of the first attempt and of the other
-  const rect = shape(appearance, from, y + between, width, {
+  const offset = kind === "hedge" ? LANE / 2 : 0; // between the lanes of the two attempts
+  const rect = shape(appearance, from, y + offset, width, {
     "data-section": section,
     "data-kind": kind,
     "data-start": start_ms,
     "data-end": end_ms,
   });
   rect.append(s("title", {}, cells(entry).filter(Boolean).join(", ")));
-  if (kind === "cache") return [rect, text(from + 14, y + LANE / 2, captions(entry)[0], "aside")];
+  if (kind === "cache") return [rect, text(from + 14, y + LANE / 2, captions(entry)[0], "note")];
   if (HEIGHTS[appearance]) return [rect];
   return [rect, caption(captions(entry, withMirror), from, y, width, appearance)];
 }
 
 /** The longest of the captions that fits. */
 function caption(candidates, x, y, width, appearance = "") {
-  const fitting = candidates.find((words) => ruler.measureText(words).width < width - 10);
+  const fitting = candidates.find((label) => ruler.measureText(label).width < width - 10);
   return fitting ? text(x + 6, y + LANE / 2, fitting, `caption ${appearance}`) : "";
 }
 
@@ -116,26 +116,29 @@ function sequentialRow(spans, sections, x, y) {
     });
 }
 
-/** Where the answer was complete, and what that saved. */
-function finish(at, end, saved, y) {
+/** Marks when the answer was complete, and the time saved by calls in parallel. */
+function finishLine(at, end, saved, y) {
   const line = s("line", { class: "finish", x1: at, x2: at, y1: TOP - 8, y2: y + LANE - 4 });
   if (saved < 1) return line;
-  const words = `${ms(saved)} saved`;
-  const room = ruler.measureText(words).width + 16;
+  const label = `${ms(saved)} saved`;
+  const room = ruler.measureText(label).width + 16;
   const fits = room + 16 < end - at;
-  const level = y + LANE / 2;
+  const middle = y + LANE / 2;
   return s(
     "g",
     {},
     line,
-    text(fits ? at + 8 : at + 8 - room, level, words, "saved"),
+    text(fits ? at + 8 : at + 8 - room, middle, label, "saved"),
     end - at > 16 &&
-      s("path", { class: "finish", d: `M${fits ? at + room : at} ${level}H${end}m-5 -4l5 4l-5 4` }),
+      s("path", {
+        class: "finish",
+        d: `M${fits ? at + room : at} ${middle}H${end}m-5 -4l5 4l-5 4`,
+      }),
   );
 }
 
-function scale(x, axisEnd, width, height) {
-  const step = round(axisEnd / (width / 110));
+function axis(x, axisEnd, width, height) {
+  const step = niceStep(axisEnd / (width / 110));
   const ticks = Array.from({ length: Math.floor(axisEnd / step) + 1 }, (_, index) => index * step);
   return s(
     "g",
@@ -147,10 +150,11 @@ function scale(x, axisEnd, width, height) {
   );
 }
 
-/** The next of 1, 2, 5, 10, 20, 50, … */
-function round(value) {
+/** Rounds up to 1, 2, 5, 10, 20, 50, … */
+function niceStep(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return power * [1, 2, 5, 10].find((digit) => digit * power >= value);
 }
 
-const text = (x, y, words, kind) => s("text", { class: kind, x, y, dy: "0.35em" }, words);
+const text = (x, y, content, className) =>
+  s("text", { class: className, x, y, dy: "0.35em" }, content);

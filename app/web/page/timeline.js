@@ -11,13 +11,14 @@
  * @property {string | null} outcome  `running` is the page’s own too: not completed yet
  */
 
-const WHAT = {
+/** The text of each kind in the table. */
+const KINDS = {
   attempt: "attempt",
   queue: "wait for a permit",
-  backoff: "pause before a retry",
-  hedge: "another attempt goes out",
+  backoff: "backoff before a retry",
+  hedge: "hedge: another attempt starts",
   cache: "cache lookup",
-  shared: "share of a call in flight",
+  shared: "shared call in flight",
   client: "section, measured by this page",
 };
 
@@ -26,10 +27,10 @@ export const LEGEND = {
   ok: "answered",
   running: "in progress",
   failed: "failed",
-  cancelled: "cancelled: lost a race, or given up",
+  cancelled: "cancelled: lost a race, or abandoned",
   queue: "waits for a permit",
-  backoff: "pauses before a retry",
-  hedge: "another attempt goes out",
+  backoff: "backoff before a retry",
+  hedge: "hedge: another attempt starts",
   cache: "answered from the cache",
   shared: "shares a call in flight",
 };
@@ -41,31 +42,36 @@ export function appearanceOf({ kind, outcome }) {
   return ["ok", "running", "cancelled"].includes(outcome) ? outcome : "failed";
 }
 
-/** Milliseconds in words. */
+/** Milliseconds with their unit. */
 export const ms = (time) => `${time < 10 && time % 1 ? time.toFixed(1) : Math.round(time)} ms`;
 
-/** An outcome in words. A hedge has none: nothing can end there. */
-export const plain = (outcome) => outcome?.replaceAll("_", " ") ?? "";
+/** An outcome as text, `bad_item` as “bad item”. A hedge is an instant and has no outcome. */
+export const humanize = (outcome) => outcome?.replaceAll("_", " ") ?? "";
 
-/** The cells of an entry’s row in the table. */
+/** The cells of an entry’s table row. */
 export const cells = ({ section, kind, mirror, start_ms, end_ms, outcome }) => [
   section,
-  WHAT[kind] ?? kind,
+  KINDS[kind] ?? kind,
   mirror === null ? "" : mirror + 1,
   ms(start_ms),
   ms(end_ms),
   ms(end_ms - start_ms),
-  plain(outcome),
+  humanize(outcome),
 ];
 
-/** What can stand in or beside an entry, the longest first. */
+/** The captions to choose from for an entry, the longest first. */
 export function captions({ kind, mirror, start_ms, end_ms, outcome }, withMirror) {
   const name = withMirror && mirror !== null ? `mirror ${mirror + 1} · ` : "";
-  const took = ms(end_ms - start_ms);
+  const duration = ms(end_ms - start_ms);
   if (kind === "cache") return [`cache: ${outcome}`, outcome];
-  if (kind === "shared") return [`shared · ${took}`, "shared"];
-  if (outcome === "ok" || outcome === "running") return [name + took, took];
-  return [`${name}${plain(outcome)} · ${took}`, name + plain(outcome), plain(outcome), "×"];
+  if (kind === "shared") return [`shared · ${duration}`, "shared"];
+  if (outcome === "ok" || outcome === "running") return [name + duration, duration];
+  return [
+    `${name}${humanize(outcome)} · ${duration}`,
+    name + humanize(outcome),
+    humanize(outcome),
+    "×",
+  ];
 }
 
 /**
@@ -88,22 +94,25 @@ export function totals(timeline) {
   };
 }
 
-const INEXACT = 2; // milliseconds by which timers are early or late
+const TIMER_TOLERANCE = 2; // milliseconds
 
 /**
- * Entries in as few lanes as let no two overlap. A moment takes no room: it is a mark in the first.
+ * Spreads entries over as few lanes as possible, so that none overlap. An instant (a hedge, a cache
+ * lookup) takes no room and goes into the first lane.
  *
- * @param {Entry[]} entries  by start
+ * @param {Entry[]} entries  sorted by start
  * @returns {Entry[][]}
  */
 export function lanes(entries) {
-  const all = [[]];
+  const result = [[]];
   for (const entry of entries) {
-    const free = ({ start_ms, end_ms }) =>
-      start_ms === end_ms || entry.start_ms === entry.end_ms || end_ms - entry.start_ms < INEXACT;
-    const lane = all.find((taken) => taken.every(free));
+    const fitsBeside = ({ start_ms, end_ms }) =>
+      start_ms === end_ms ||
+      entry.start_ms === entry.end_ms ||
+      end_ms - entry.start_ms < TIMER_TOLERANCE;
+    const lane = result.find((placed) => placed.every(fitsBeside));
     if (lane) lane.push(entry);
-    else all.push([entry]);
+    else result.push([entry]);
   }
-  return all;
+  return result;
 }
