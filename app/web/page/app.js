@@ -6,7 +6,7 @@ import { Card } from "./card.js";
 import { ClientError, toClientError } from "./client-error.js";
 import { ClientTimeline } from "./client-timeline.js";
 import { prepare, read, share } from "./form.js";
-import { announce, hide, show } from "./messages.js";
+import { announce, hideBanners, showBanner } from "./messages.js";
 import { Waterfall } from "./waterfall.js";
 
 const [form, batchForm] = document.forms;
@@ -22,7 +22,7 @@ async function sendRequest() {
   if (!form.reportValidity()) return;
   current.abort.abort();
   current.timeline?.stop();
-  hide("error", "overview-failed");
+  hideBanners("error", "overview-failed");
   const query = read(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.start(query.include.includes(name));
@@ -58,7 +58,11 @@ function finish({ error, complete, timeline = error?.timeline }) {
     return;
   }
   failPending({ title: error.title, message: error.detail });
-  show("overview-failed", `The overview failed: ${error.status}, ${error.title}.`, error.detail);
+  showBanner(
+    "overview-failed",
+    `The overview failed: ${error.status}, ${error.title}.`,
+    error.detail,
+  );
   announce(`The overview failed: ${error.title}.`);
 }
 
@@ -90,7 +94,8 @@ async function retrySection(name, href) {
     section = failedSection(toClientError(error), href);
   }
   if (abort.signal.aborted) return undefined;
-  if (section.status === "ok" && noOtherSectionFailed(name)) hide("error", "overview-failed");
+  if (section.status === "ok" && noOtherSectionFailed(name))
+    hideBanners("error", "overview-failed");
   return section;
 }
 
@@ -99,7 +104,7 @@ const noOtherSectionFailed = (retried) =>
 
 function showError(error) {
   const { title, message } = toClientError(error);
-  show("error", `${title}.`, message);
+  showBanner("error", `${title}.`, message);
 }
 
 window.addEventListener("error", ({ error, message }) => showError(error ?? message));

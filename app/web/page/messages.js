@@ -1,27 +1,27 @@
-/** What the page says beside its content: in banners, and to a screen reader. */
+/** Messages beside the content: banners, and announcements to screen readers. */
 
 import { h } from "./dom.js";
 
-const REMEMBERED = 6;
+const MAX_ANNOUNCEMENTS = 6;
 
-const spoken = document.querySelector("[data-spoken]");
+const liveRegion = document.querySelector("[data-live-region]");
 
-/** One short sentence; a screen reader gets to it when it has time. */
-export function announce(words) {
-  spoken.append(h("p", {}, words));
-  while (spoken.childElementCount > REMEMBERED) spoken.firstChild.remove();
+/** Announces a short sentence to screen readers, without interrupting them. */
+export function announce(message) {
+  liveRegion.append(h("p", {}, message));
+  while (liveRegion.childElementCount > MAX_ANNOUNCEMENTS) liveRegion.firstChild.remove();
 }
 
 /** @param {"error" | "overview-failed"} name */
-export function show(name, title, message) {
-  const banner = find(name);
+export function showBanner(name, title, message) {
+  const banner = bannerOf(name);
   banner.querySelector("strong").textContent = title;
   banner.querySelector("span").textContent = message;
   banner.hidden = false;
 }
 
-export function hide(...names) {
-  for (const name of names) find(name).hidden = true;
+export function hideBanners(...names) {
+  for (const name of names) bannerOf(name).hidden = true;
 }
 
-const find = (name) => document.querySelector(`[data-banner=${name}]`);
+const bannerOf = (name) => document.querySelector(`[data-banner=${name}]`);
