@@ -5,7 +5,7 @@ import { Batch } from "./batch.js";
 import { Card } from "./card.js";
 import { ClientError, toClientError } from "./client-error.js";
 import { ClientTimeline } from "./client-timeline.js";
-import { prepare, read, share } from "./form.js";
+import { initForms, readQuery, writeUrl } from "./form.js";
 import { announce, hideBanners, showBanner } from "./messages.js";
 import { Waterfall } from "./waterfall.js";
 
@@ -23,7 +23,7 @@ async function sendRequest() {
   current.abort.abort();
   current.timeline?.stop();
   hideBanners("error", "overview-failed");
-  const query = read(form);
+  const query = readQuery(form);
   const abort = new AbortController();
   for (const [name, card] of cards) card.start(query.include.includes(name));
   const timeline = new ClientTimeline(query.include, (entries) => waterfall.showLive(entries));
@@ -82,7 +82,7 @@ const failedSection = ({ title, message, retryable = false }, href) => ({
 /** Requests one failed section alone, with the upstream faults currently selected. */
 async function retrySection(name, href) {
   const { query, abort } = current;
-  const retryQuery = { ...query, faults: read(form).faults };
+  const retryQuery = { ...query, faults: readQuery(form).faults };
   let section;
   try {
     for await (const { event, data } of overview(href, retryQuery, abort.signal)) {
@@ -113,8 +113,12 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   sendRequest();
 });
-document.addEventListener("submit", () => share(form, batchForm));
+document.addEventListener("submit", () => writeUrl(form, batchForm));
 document.querySelector("[data-cards]").append(...[...cards.values()].map(({ element }) => element));
-new Batch(document.getElementById("batch"), () => form.reportValidity() && read(form), showError);
-prepare(form, batchForm);
+new Batch(
+  document.getElementById("batch"),
+  () => form.reportValidity() && readQuery(form),
+  showError,
+);
+initForms(form, batchForm);
 sendRequest();

@@ -1,12 +1,12 @@
-/** The form is the state of the page, and the address has it too: a view can be shared. */
+/** The form holds the state of the page; the URL repeats it, so that it can be shared. */
 
 import { SECTIONS } from "./api.js";
 
 const DEMO = document.documentElement.dataset.demo === "true";
 
-/** Fill the forms from the address, and keep what is required among what is included. */
-export function prepare(form, ...others) {
-  restore([...form.elements, ...others.flatMap(({ elements }) => [...elements])]);
+/** Fills the forms from the URL, and keeps every required section included. */
+export function initForms(form, ...others) {
+  restoreFromUrl([...form.elements, ...others.flatMap(({ elements }) => [...elements])]);
   for (const name of SECTIONS) form.elements[`fault-${name}`].disabled = !DEMO;
   if (!DEMO) form.elements.user.removeAttribute("list");
   form.addEventListener("change", ({ target }) => keepConsistent(form, target));
@@ -14,7 +14,7 @@ export function prepare(form, ...others) {
 }
 
 /** @returns {import("./api.js").Query} */
-export function read(form) {
+export function readQuery(form) {
   const data = new FormData(form);
   const faults = SECTIONS.map((name) => [name, data.get(`fault-${name}`)]);
   return {
@@ -26,26 +26,28 @@ export function read(form) {
   };
 }
 
-/** Write what the forms say into the address. */
-export function share(...forms) {
-  const said = forms.flatMap((form) => [...new FormData(form)]).filter(([, value]) => value !== "");
-  history.replaceState(null, "", `?${new URLSearchParams(said)}${location.hash}`);
+/** Writes the fields of the forms into the URL. */
+export function writeUrl(...forms) {
+  const fields = forms
+    .flatMap((form) => [...new FormData(form)])
+    .filter(([, value]) => value !== "");
+  history.replaceState(null, "", `?${new URLSearchParams(fields)}${location.hash}`);
 }
 
-function restore(controls) {
-  const said = new URLSearchParams(location.search);
+function restoreFromUrl(controls) {
+  const params = new URLSearchParams(location.search);
   for (const control of controls) {
     if (control.type === "checkbox") {
-      if (said.has(control.name))
-        control.checked = said.getAll(control.name).includes(control.value);
-    } else if (said.has(control.name)) {
-      control.value = said.get(control.name);
+      if (params.has(control.name))
+        control.checked = params.getAll(control.name).includes(control.value);
+    } else if (params.has(control.name)) {
+      control.value = params.get(control.name);
       if (control.selectedIndex === -1) control.selectedIndex = 0;
     }
   }
 }
 
-/** What is required is included; what is not included cannot be required; something must be. */
+/** A required section is included, an excluded one is not required, and at least one is included. */
 function keepConsistent(form, changed) {
   for (const name of SECTIONS) {
     const [include, require] = ["include", "require"].map((what) =>
