@@ -36,8 +36,8 @@ export const SECTIONS = ["user", "posts", "todos"];
  * @property {import("./timeline.js").Entry[]} [timeline]
  */
 
-/** A path of the service, wherever the page is served from; never another origin. */
-export const here = (path) => new URL(`./${path.replace(/^\/+/, "")}`, document.baseURI);
+/** The URL of a path of the service, relative to the page; never of another origin. */
+export const serviceUrl = (path) => new URL(`./${path.replace(/^\/+/, "")}`, document.baseURI);
 
 /** The path of the overview with the timeline of its attempts. */
 export const overviewPath = ({ user, ...options }) =>
@@ -61,7 +61,7 @@ function headers({ timeout, faults }) {
 /** The request as a curl command. */
 export const asCurl = (query) =>
   [
-    `curl -N '${here(overviewPath(query))}'`,
+    `curl -N '${serviceUrl(overviewPath(query))}'`,
     ...Object.entries({ Accept: "text/event-stream", ...headers(query) }).map(
       ([name, value]) => `-H '${name}: ${value}'`,
     ),
@@ -90,14 +90,14 @@ export async function* overview(path, query, signal) {
   );
 }
 
-/** Many overviews, in order of completion. */
+/** The items of a batch as NDJSON, in order of completion. */
 export async function* batch(users, query, signal) {
   yield* values(await open(batchPath(users, query), "application/x-ndjson", query, signal));
 }
 
 async function open(path, accept, query, signal) {
   const options = { headers: { Accept: accept, ...headers(query) }, signal };
-  const response = await fetch(here(path), options).catch(throwUnreachable);
+  const response = await fetch(serviceUrl(path), options).catch(throwUnreachable);
   if (!response.ok) throw await responseError(response);
   const type = response.headers.get("Content-Type") ?? "nothing";
   if (!type.startsWith(accept)) {

@@ -1,10 +1,10 @@
-/** What is inside a card: what is exported as a function returns a list of nodes. */
+/** The content of a card: each exported function returns a list of nodes. */
 
-import { here } from "./api.js";
+import { serviceUrl } from "./api.js";
 import { h, icon } from "./dom.js";
 import { ms } from "./timeline.js";
 
-/** What may have become of a section, or of a user in a batch, in words. */
+/** The text of each state of a section, or of a user in a batch. */
 export const STATES = {
   idle: "not requested",
   pending: "pending",
@@ -14,29 +14,31 @@ export const STATES = {
   stopped: "stopped",
 };
 
-const AT_FIRST = { posts: 3, todos: 8 };
-const NOT_FRESH = 5_000; // milliseconds after which the age of an answer matters
+const INITIAL_ITEMS = { posts: 3, todos: 8 };
+const SHOW_AGE_AFTER = 5_000; // milliseconds
 
-const INSIDE = { user: profile, posts, todos };
+const RENDERERS = { user: profile, posts, todos };
 
 /** @param {import("./api.js").Section & { status: "ok" }} section */
 export const ok = (name, { data, stale, dropped, as_of }) =>
   [
     stale &&
-      notice(`Stale: last good data, from ${clock(as_of)}. The upstream gave no new answer.`),
-    !stale && Date.now() - Date.parse(as_of) > NOT_FRESH && notice(`Stored since ${clock(as_of)}.`),
-    dropped > 0 && notice(`${count(dropped, "item")} could not be read, and left out.`),
-    ...INSIDE[name](data),
+      notice(`Stale: last good data, from ${formatTime(as_of)}. The upstream gave no new answer.`),
+    !stale &&
+      Date.now() - Date.parse(as_of) > SHOW_AGE_AFTER &&
+      notice(`Cached since ${formatTime(as_of)}.`),
+    dropped > 0 && notice(`${count(dropped, "invalid item")} left out.`),
+    ...RENDERERS[name](data),
   ].filter(Boolean);
 
 /** @param {import("./api.js").Failure} error */
 export const failed = ({ title, detail, reason, attempts, elapsed_ms, type }) => [
   h("p", { class: "error-title" }, title),
-  h("p", {}, sentence(detail)),
-  facts([
-    ["Reason", type ? h("a", { href: here(type) }, reason) : reason],
+  h("p", {}, capitalize(detail)),
+  definitions([
+    ["Reason", type ? h("a", { href: serviceUrl(type) }, reason) : reason],
     ["Attempts", attempts],
-    ["Gave up after", elapsed_ms != null && ms(elapsed_ms)],
+    ["Failed after", elapsed_ms != null && ms(elapsed_ms)],
   ]),
 ];
 
@@ -61,16 +63,16 @@ export const skeleton = (name) => [
 function profile({ name, username, email, phone, website, address, company }) {
   return [
     h("p", { class: "name" }, name),
-    facts([
-      ["Known as", username],
-      ["Mail", email],
+    definitions([
+      ["Username", username],
+      ["Email", email],
       ["Phone", phone],
-      ["Site", website],
+      ["Website", website],
       [
         "Address",
         address && `${address.suite}, ${address.street}, ${address.zipcode} ${address.city}`,
       ],
-      ["Works for", company?.name],
+      ["Company", company?.name],
     ]),
     company && h("p", { class: "muted" }, `“${company.catchPhrase}”`),
   ].filter(Boolean);
@@ -96,10 +98,10 @@ function todos(all) {
   ];
 }
 
-/** The first few, and the others on demand. */
-function list(name, all, inside) {
-  const items = all.map((item) => h("li", { "data-done": item.completed }, inside(item)));
-  const others = items.splice(AT_FIRST[name]);
+/** The first few items, and the others on demand. */
+function list(name, all, render) {
+  const items = all.map((item) => h("li", { "data-done": item.completed }, render(item)));
+  const others = items.splice(INITIAL_ITEMS[name]);
   const shown = h("ul", { class: name }, items);
   if (!others.length) return [items.length ? shown : h("p", { class: "muted" }, `No ${name}.`)];
   return [
@@ -108,7 +110,7 @@ function list(name, all, inside) {
   ];
 }
 
-const facts = (pairs) =>
+const definitions = (pairs) =>
   h(
     "dl",
     {},
@@ -117,11 +119,11 @@ const facts = (pairs) =>
       .map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))),
   );
 
-const notice = (words) => h("p", { class: "notice" }, icon("warning"), words);
+const notice = (text) => h("p", { class: "notice" }, icon("warning"), text);
 
-const clock = (instant) =>
+const formatTime = (instant) =>
   new Date(instant).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 
-const sentence = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+const capitalize = (text) => text.charAt(0).toUpperCase() + text.slice(1);
