@@ -55,7 +55,7 @@ export class Card {
     const recovered = section.status === "ok" && this.#error !== null;
     const replaced = section.status === "failed" ? this.#body : this.element;
     const focused = replaced.contains(document.activeElement);
-    this.#body.replaceChildren(...this.#inside(section));
+    this.#body.replaceChildren(...this.#contentOf(section));
     this.#setState(section.status, recovered ? "recovered" : STATES[section.status]);
     if (focused) this.#heading.focus();
     if (section.status === "failed") {
@@ -69,7 +69,7 @@ export class Card {
     }
   }
 
-  #inside(section) {
+  #contentOf(section) {
     if (section.status === "ok") return ok(this.#name, section);
     if (section.status === "failed") return failed(section.error);
     return skipped(this.#included);
