@@ -6,5 +6,5 @@ SwaggerUIBundle({
   deepLinking: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
-  validatorUrl: null, // the default is somebody else's server
+  validatorUrl: null, // the default sends the document to validator.swagger.io
 });

@@ -1,4 +1,4 @@
-/** Elements without markup: what upstreams send only ever becomes text. */
+/** Creates elements without markup, so that upstream data can only become text. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -10,7 +10,7 @@ export const h = (tag, attributes, ...children) =>
 export const s = (tag, attributes, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** A symbol of index.html; what it means must stand beside it in words. */
+/** An icon of index.html. Screen readers skip it: text beside it must say the same. */
 export const icon = (name) =>
   s(
     "svg",

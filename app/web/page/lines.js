@@ -1,8 +1,8 @@
 import { ClientError } from "./client-error.js";
 
 /**
- * The lines of a stream of UTF-8, ended by LF, CRLF or CR, wherever its chunks are split.
- * To stop early is to cancel the stream.
+ * The lines of a UTF-8 stream, ended by LF, CRLF or CR, wherever its chunks are split. Leaving the
+ * loop cancels the stream.
  *
  * @param {ReadableStream<Uint8Array>} stream
  * @returns {AsyncGenerator<string>}
@@ -10,7 +10,7 @@ import { ClientError } from "./client-error.js";
 export async function* lines(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  let afterCR = false; // a line feed to come belongs to the line end that was seen
+  let afterCR = false; // a line feed that follows belongs to the same line end
   try {
     for (;;) {
       const { value, done } = await reader.read().catch(throwConnectionLost);

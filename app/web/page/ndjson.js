@@ -2,7 +2,7 @@ import { lines } from "./lines.js";
 import { parseJson } from "./client-error.js";
 
 /**
- * The values of an `application/x-ndjson` stream, one a line.
+ * The values of an `application/x-ndjson` stream, one per line.
  *
  * @param {ReadableStream<Uint8Array>} stream
  * @returns {AsyncGenerator<unknown>}

@@ -1,8 +1,8 @@
 import { lines } from "./lines.js";
 
 /**
- * The events of a `text/event-stream`, as the HTML standard reads them: data of several lines is
- * joined, comments are passed over, an event that was not ended by an empty line does not count.
+ * Parses a `text/event-stream` as the HTML standard does: several `data` lines are joined, comments
+ * are ignored, and an event without its closing empty line is discarded.
  * (`EventSource` cannot send headers, and would reconnect after `done`.)
  *
  * @param {ReadableStream<Uint8Array>} stream
