@@ -1,29 +1,29 @@
-"""Take the README's pictures: `make screenshots`.
+"""Take the README's screenshots: `make screenshots`.
 
-A section fails for a while in them, because that is what there is to see.
+They show a failed section, because that is what the page is for.
 """
 
 from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from acceptance.browser.visit import browser, visiting
+from acceptance.browser.visit import browser, open_visit
 from acceptance.processes import ROOT, service
 
-PICTURES = ROOT / "docs"
+SCREENSHOTS = ROOT / "docs"
 
 
 def main() -> None:
-    PICTURES.mkdir(exist_ok=True)
+    SCREENSHOTS.mkdir(exist_ok=True)
     with service(DEMO_LATENCY="0.1") as url, browser() as chromium:
         for scheme in ("light", "dark"):
-            taken = PICTURES / f"page-{scheme}.png"
-            take(chromium, url, taken, scheme)
-            print(taken.relative_to(ROOT))
+            file = SCREENSHOTS / f"page-{scheme}.png"
+            take(chromium, url, file, scheme)
+            print(file.relative_to(ROOT))
 
 
-def take(chromium: Browser, url: str, picture: Path, scheme: str) -> None:
-    visit = visiting(
+def take(chromium: Browser, url: str, file: Path, scheme: str) -> None:
+    visit = open_visit(
         chromium,
         url,
         viewport={"width": 1280, "height": 1480},
@@ -35,7 +35,7 @@ def take(chromium: Browser, url: str, picture: Path, scheme: str) -> None:
     page.get_by_label("posts upstream").select_option("failing")
     page.get_by_role("button", name="Send request", exact=True).click()
     expect(page.locator('[data-card="posts"]')).to_have_attribute("data-state", "failed")
-    page.screenshot(path=picture)
+    page.screenshot(path=file)
     visit.assert_clean()
     page.close()
 

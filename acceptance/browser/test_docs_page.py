@@ -1,4 +1,4 @@
-"""The API docs in a real browser: they work, break no rule of our own, and stay on our origin."""
+"""The API docs in a real browser: they work under our CSP and stay on our origin."""
 
 from playwright.sync_api import expect
 
@@ -7,7 +7,7 @@ from acceptance.browser.visit import Visit
 OVERVIEW = "/v1/users/{user_id}/overview"
 
 
-def test_the_docs_show_every_operation(visit: Visit) -> None:
+def test_the_docs_show_every_openapi_operation_under_a_strict_csp(visit: Visit) -> None:
     answer = visit.page.goto(f"{visit.origin}/docs")
     assert answer is not None
     policy = answer.headers["content-security-policy"]
@@ -21,7 +21,7 @@ def test_the_docs_show_every_operation(visit: Visit) -> None:
     visit.assert_clean()
 
 
-def test_the_overview_can_be_tried_out(visit: Visit) -> None:
+def test_the_docs_try_out_an_overview_request(visit: Visit) -> None:
     visit.page.goto(f"{visit.origin}/docs")
     row = visit.page.locator(".opblock", has=visit.page.locator(f'[data-path="{OVERVIEW}"]'))
     row.locator(".opblock-summary-control").click()

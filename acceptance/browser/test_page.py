@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
-from acceptance.browser.visit import Visit, visiting
+from acceptance.browser.visit import Visit, open_visit
 from acceptance.processes import service
 
 SECTIONS = ("user", "posts", "todos")
@@ -22,18 +22,18 @@ APPEARANCES: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def demo_url() -> Iterator[str]:
-    """A demo that is slow enough to be watched."""
+    """A demo slow enough for the attempts to overlap visibly."""
     with service(DEMO_LATENCY="0.1") as url:
         yield url
 
 
 @pytest.fixture
 def visit(chromium: Browser, demo_url: str) -> Iterator[Visit]:
-    one = visiting(chromium, demo_url)
-    one.page.goto(demo_url)
-    yield one
-    one.assert_clean()
-    one.page.close()
+    visit = open_visit(chromium, demo_url)
+    visit.page.goto(demo_url)
+    yield visit
+    visit.assert_clean()
+    visit.page.close()
 
 
 def card(visit: Visit, section: str) -> Locator:
@@ -49,11 +49,11 @@ def send_request(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Send request", exact=True).click()
 
 
-def switch(visit: Visit, section: str, fault: str) -> None:
+def set_fault(visit: Visit, section: str, fault: str) -> None:
     visit.page.get_by_label(f"{section} upstream").select_option(fault)
 
 
-def test_three_cards_fill_and_it_says_that_the_data_are_made_up(visit: Visit) -> None:
+def test_the_page_shows_three_sections_and_a_demo_banner(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
     expect(card(visit, "user")).to_contain_text("Marit Alderson")
     expect(visit.page.locator('[data-banner="demo"]')).to_contain_text("Demo data")
@@ -74,7 +74,7 @@ def test_the_attempts_overlap_in_the_waterfall(visit: Visit) -> None:
 
 def test_a_failed_section_says_why_and_recovers_by_an_automatic_retry(visit: Visit) -> None:
     expect_states(visit, posts="ok")
-    switch(visit, "posts", "failing")
+    set_fault(visit, "posts", "failing")
     send_request(visit)
 
     expect_states(visit, user="ok", posts="failed", todos="ok")
@@ -83,32 +83,32 @@ def test_a_failed_section_says_why_and_recovers_by_an_automatic_retry(visit: Vis
         visit.page.locator('[data-waterfall] [data-kind="attempt"][data-section="posts"]')
     ).to_have_count(3)
 
-    switch(visit, "posts", "")
+    set_fault(visit, "posts", "")
     before = len(visit.requests)
     expect_states(visit, posts="ok")  # retried automatically
     (retry,) = (url for url in visit.requests[before:] if "/v1/" in url)
     assert "include=posts" in retry
 
 
-def test_a_failed_section_can_be_retried_by_hand(visit: Visit) -> None:
-    switch(visit, "todos", "malformed")
+def test_the_retry_button_recovers_a_failed_section(visit: Visit) -> None:
+    set_fault(visit, "todos", "malformed")
     send_request(visit)
     expect_states(visit, user="ok", posts="ok", todos="failed")
 
-    switch(visit, "todos", "")
+    set_fault(visit, "todos", "")
     visit.page.get_by_role("button", name="Retry todos now").click()
     expect_states(visit, todos="ok")
 
 
 def test_a_failed_required_section_fails_the_overview(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
-    switch(visit, "todos", "failing")
+    set_fault(visit, "todos", "failing")
     visit.page.get_by_label("require todos").check()
     send_request(visit)
     expect(visit.page.locator('[data-banner="overview-failed"]')).to_contain_text("todos")
 
 
-def test_many_users_fill_their_tiles_and_the_unknown_one_is_explained(visit: Visit) -> None:
+def test_a_batch_fills_a_tile_per_user_and_marks_the_unknown_user_as_failed(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
     visit.page.get_by_role("button", name="Request all").click()
     tiles = visit.page.locator("[data-tile]")
@@ -119,7 +119,7 @@ def test_many_users_fill_their_tiles_and_the_unknown_one_is_explained(visit: Vis
     expect(tiles).to_have_count(11)
 
 
-def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
+def test_keyboard_accessibility_lets_a_request_be_sent_without_a_mouse(visit: Visit) -> None:
     expect_states(visit, user="ok", posts="ok", todos="ok")
     before = len(visit.requests)
     visit.page.get_by_label("User", exact=True).focus()
@@ -130,9 +130,9 @@ def test_the_keyboard_alone_is_enough(visit: Visit) -> None:
     assert any("/v1/users/3/" in url for url in visit.requests[before:])
 
 
-def test_the_page_says_so_when_the_service_is_gone(chromium: Browser) -> None:
+def test_the_page_shows_an_error_when_the_service_is_unreachable(chromium: Browser) -> None:
     with service(DEMO_LATENCY="0") as url:
-        visit = visiting(chromium, url)
+        visit = open_visit(chromium, url)
         visit.page.goto(url)
         expect_states(visit, user="ok", posts="ok", todos="ok")
     send_request(visit)
@@ -146,9 +146,9 @@ def test_the_page_says_so_when_the_service_is_gone(chromium: Browser) -> None:
 def test_the_page_passes_the_accessibility_rules_of_axe_and_never_scrolls_sideways(
     chromium: Browser, demo_url: str, npm_modules: Path, appearance: dict[str, Any]
 ) -> None:
-    visit = visiting(chromium, demo_url, bypass_csp=True, **appearance)
+    visit = open_visit(chromium, demo_url, bypass_csp=True, **appearance)
     visit.page.goto(f"{demo_url}/")
-    switch(visit, "posts", "failing")
+    set_fault(visit, "posts", "failing")
     send_request(visit)
     expect_states(visit, user="ok", posts="failed", todos="ok")
     visit.page.get_by_role("button", name="Request all").click()
@@ -158,7 +158,7 @@ def test_the_page_passes_the_accessibility_rules_of_axe_and_never_scrolls_sidewa
 
     visit.page.add_script_tag(path=npm_modules / "axe-core" / "axe.min.js")
     violations = visit.page.evaluate("axe.run()")["violations"]
-    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in violations] == []
+    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in violations] == []
     overflow = visit.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert overflow <= 0, "it scrolls sideways"
+    assert overflow <= 0, "the page scrolls sideways"
     visit.page.close()

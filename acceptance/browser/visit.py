@@ -1,4 +1,4 @@
-"""A page in a real browser, and everything that it should not have done."""
+"""A page in a real browser, with a record of its errors, CSP violations and requests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TELL_OF_VIOLATIONS = """
+REPORT_CSP_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
-  violated(`${event.effectiveDirective}: ${event.blockedURI}`));
+  reportViolation(`${event.effectiveDirective}: ${event.blockedURI}`));
 """
 
 
@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """Errors of the console, violations of our policy, and every request, as they happen."""
+    """The page's console errors, CSP violations and requests so far."""
 
     page: Page
     origin: str
@@ -41,26 +41,26 @@ class Visit:
     requests: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.on("console", self._note_error)
+        self.page.on("console", self._record_error)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.expose_function("violated", self._note_violation)
-        self.page.add_init_script(TELL_OF_VIOLATIONS)
+        self.page.expose_function("reportViolation", self._record_violation)
+        self.page.add_init_script(REPORT_CSP_VIOLATIONS)
 
-    def _note_error(self, message: ConsoleMessage) -> None:
+    def _record_error(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.errors.append(message.text)
 
-    def _note_violation(self, what: str) -> None:
-        self.violations.append(what)
+    def _record_violation(self, violation: str) -> None:
+        self.violations.append(violation)
 
     def assert_clean(self) -> None:
         assert self.violations == []
         assert self.errors == []
-        ours = (f"{self.origin}/", "data:")
-        assert [url for url in self.requests if not url.startswith(ours)] == []
+        allowed = (f"{self.origin}/", "data:")
+        assert [url for url in self.requests if not url.startswith(allowed)] == []
 
 
-def visiting(browser: Browser, origin: str, **options: Any) -> Visit:
-    """A new visitor, with the options of a Playwright page: `viewport`, `color_scheme`, …"""
+def open_visit(browser: Browser, origin: str, **options: Any) -> Visit:
+    """Open a new page, with Playwright's options: `viewport`, `color_scheme`, …"""
     return Visit(browser.new_page(**options), origin)
