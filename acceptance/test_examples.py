@@ -129,7 +129,7 @@ def test_a_failed_section_is_explained_and_healed_through_its_href(
     assert user == f"user: {whole['user']['data']['name']}"
     assert failed.startswith("posts: The upstream answered with an error (posts: ")
     assert asking == "asking again: /v1/users/1/overview?include=posts"
-    assert healed == [f"{name}: {len(whole[name]['data'])} of them" for name in ("posts", "todos")]
+    assert healed == [f"{name}: {len(whole[name]['data'])} items" for name in ("posts", "todos")]
 
 
 def test_a_problem_is_told_from_an_overview(tour: dict[str, list[str]]) -> None:

@@ -121,15 +121,15 @@ def _many(users: Sequence[int]) -> str:
 
 
 async def tour(client: httpx.AsyncClient) -> None:
-    """What the demo does when it is told to misbehave. It raises if that is not as told here."""
+    """A tour of the demo with its faults. Raises if an answer is not as expected here."""
     print("JSON, while the posts fail")
     answer = await overview(client, 1, {"X-Demo-Fault": "posts=failing"})
     for name in ("user", "posts", "todos"):
         section = answer[name]
-        print(told(name, section))
+        print(describe(name, section))
         if section["status"] == "failed" and section["error"]["retryable"]:
             print(f"  asking again: {section['error']['href']}")
-            print(told(name, await retry(client, section["error"])))
+            print(describe(name, await retry(client, section["error"])))
     assert answer["posts"]["status"] == "failed"
 
     print("JSON, of a user who does not exist")
@@ -140,13 +140,13 @@ async def tour(client: httpx.AsyncClient) -> None:
     else:
         raise AssertionError("there should be no such user")
 
-    # What is not there after 600 ms is told as failed.
+    # After 600 ms, a section without an answer is `failed`.
     impatient = {"X-Demo-Fault": "posts=slow", "X-Request-Timeout-Ms": "600"}
 
     print("Events, while the posts are slow")
     async for event, data in events(client, 1, impatient):
         if event == "section":
-            print(told(**data))
+            print(describe(**data))
         else:
             print(f"  {event}: {data['status']}, {whether_complete(data)}")
             assert data["status"] == 200
@@ -170,11 +170,11 @@ async def tour(client: httpx.AsyncClient) -> None:
     print(f"  in the order asked for: {asked}")
 
 
-def told(name: str, section: Json) -> str:
+def describe(name: str, section: Json) -> str:
     """One line about a section."""
     match section:
         case {"status": "ok", "data": list(data)}:
-            return f"  {name}: {len(data)} of them"
+            return f"  {name}: {len(data)} items"
         case {"status": "ok", "data": user}:
             return f"  {name}: {user['name']}"
         case {"status": "failed", "error": error}:

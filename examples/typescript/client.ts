@@ -93,8 +93,11 @@ export class Tributary {
   #send<O extends Operation>(path: string, accept: string, { query, headers, signal }: Asking<O>) {
     const url = new URL(path, this.#url);
     for (const [name, value] of Object.entries(query ?? {})) url.searchParams.set(name, `${value}`);
-    const told = Object.entries({ accept, ...headers }).map(([name, value]) => [name, `${value}`]);
-    return fetch(url, { headers: Object.fromEntries(told), signal: signal ?? null });
+    const fields = Object.entries({ accept, ...headers }).map(([name, value]) => [
+      name,
+      `${value}`,
+    ]);
+    return fetch(url, { headers: Object.fromEntries(fields), signal: signal ?? null });
   }
 }
 

@@ -1,4 +1,4 @@
-/** A tour of the demo. What does not go as told here ends it with an exit code other than 0. */
+/** A tour of the demo. If an answer is not as expected here, the exit code is not 0. */
 import assert from "node:assert/strict";
 import { type Overview, type SectionName, Tributary } from "./client.ts";
 
@@ -11,10 +11,10 @@ const overview = overviewOf(
 );
 for (const name of SECTIONS) {
   const section = overview[name];
-  console.log(told(name, section));
+  console.log(describe(name, section));
   if (section.status === "failed" && section.error.retryable) {
     console.log(`  asking again: ${section.error.href}`);
-    console.log(told(name, overviewOf(await tributary.retry(section.error))[name]));
+    console.log(describe(name, overviewOf(await tributary.retry(section.error))[name]));
   }
 }
 assert(overview.posts.status === "failed");
@@ -24,7 +24,7 @@ const nobody = await tributary.overview(999);
 assert(nobody.status === 404);
 console.log(`  ${nobody.status}: ${nobody.body.title}`);
 
-// What is not there after 600 ms is told as failed; after 10 s, whatever happens, we hang up.
+// After 600 ms, a section without an answer is `failed`; after 10 s the client disconnects in any case.
 const impatient = {
   headers: { "X-Demo-Fault": "posts=slow", "X-Request-Timeout-Ms": 600 },
   signal: AbortSignal.timeout(10_000),
@@ -34,7 +34,7 @@ console.log("Events, while the posts are slow");
 for await (const event of tributary.events(1, impatient)) {
   switch (event.event) {
     case "section":
-      console.log(told(event.data.name, event.data.section));
+      console.log(describe(event.data.name, event.data.section));
       break;
     case "done":
       console.log(`  done: ${event.data.status}, ${event.data.complete ? "" : "not "}complete`);
@@ -68,11 +68,11 @@ const batch = await tributary.overviews([1, 999, 2], impatient);
 assert(batch.status === 200);
 console.log(`  in the order asked for: ${batch.body.items.map((item) => item.user_id).join(", ")}`);
 
-/** One line about a section. That it compiles means that no status was forgotten. */
-function told(name: SectionName, section: Overview[SectionName]): string {
+/** One line about a section. It compiles only if no status is forgotten. */
+function describe(name: SectionName, section: Overview[SectionName]): string {
   switch (section.status) {
     case "ok":
-      return `  ${name}: ${Array.isArray(section.data) ? `${section.data.length} of them` : section.data.name}`;
+      return `  ${name}: ${Array.isArray(section.data) ? `${section.data.length} items` : section.data.name}`;
     case "failed":
       return `  ${name}: ${section.error.title} (${section.error.detail})`;
     case "skipped":
@@ -82,7 +82,7 @@ function told(name: SectionName, section: Overview[SectionName]): string {
   }
 }
 
-/** The overview of an answer; a problem is thrown. */
+/** The overview of an answer; throws a problem. */
 function overviewOf(answer: Awaited<ReturnType<Tributary["overview"]>>): Overview {
   switch (answer.status) {
     case 200:
