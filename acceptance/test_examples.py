@@ -122,14 +122,16 @@ def typed(text: str, clone: Path, url: str) -> subprocess.CompletedProcess[str]:
 def test_a_failed_section_is_explained_and_healed_through_its_href(
     tour: dict[str, list[str]], demo: str
 ) -> None:
-    whole = httpx.get(f"{demo}/v1/users/1/overview").json()
+    overview = httpx.get(f"{demo}/v1/users/1/overview").json()
 
-    user, failed, asking, *healed = tour["JSON, while the posts fail"]
+    user, failed, retrying, *recovered = tour["JSON, while the posts fail"]
 
-    assert user == f"user: {whole['user']['data']['name']}"
+    assert user == f"user: {overview['user']['data']['name']}"
     assert failed.startswith("posts: The upstream answered with an error (posts: ")
-    assert asking == "asking again: /v1/users/1/overview?include=posts"
-    assert healed == [f"{name}: {len(whole[name]['data'])} items" for name in ("posts", "todos")]
+    assert retrying == "retrying: /v1/users/1/overview?include=posts"
+    assert recovered == [
+        f"{name}: {len(overview[name]['data'])} items" for name in ("posts", "todos")
+    ]
 
 
 def test_a_problem_is_told_from_an_overview(tour: dict[str, list[str]]) -> None:
@@ -152,7 +154,7 @@ def test_the_items_of_a_batch_are_told_as_they_are_complete(tour: dict[str, list
 
     assert first == "999: There is no such resource"
     assert sorted(rest) == ["1: not complete", "2: not complete"]
-    assert tour["The same as JSON"] == ["in the order asked for: 1, 999, 2"]
+    assert tour["The same as JSON"] == ["in request order: 1, 999, 2"]
 
 
 @pytest.mark.usefixtures("tour")

@@ -1,4 +1,4 @@
-"""Tributary's JSON, events and batches, read with nothing but httpx; as a program, a tour of them.
+"""Read Tributary's JSON, events and batches with httpx alone; as a program, take a tour of them.
 
 python examples/python/client.py http://127.0.0.1:8000
 """
@@ -16,12 +16,12 @@ import httpx
 Json = dict[str, Any]
 Headers = Mapping[str, str] | None
 
-# A carriage return at the very end may be one half of a CRLF, whose other half is still to come.
+# A carriage return at the end of a chunk may be half of a CRLF that continues in the next chunk.
 LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")
 
 
 class Problem(Exception):
-    """An answer that is not a success; `body` has its members, and perhaps `sections`."""
+    """An answer that is not a success; `body` is its problem document."""
 
     def __init__(self, body: Json) -> None:
         super().__init__(body["detail"])
@@ -29,7 +29,7 @@ class Problem(Exception):
 
 
 async def read(client: httpx.AsyncClient, href: str, headers: Headers = None) -> Json:
-    """The JSON at one of Tributary's own paths, such as the `href` of a failed section."""
+    """The JSON at a path of Tributary, such as the `href` of a failed section."""
     response = await client.get(href, headers=headers)
     body: Json = response.json()
     if not response.is_success:
@@ -42,7 +42,7 @@ async def overview(client: httpx.AsyncClient, user: int, headers: Headers = None
 
 
 async def retry(client: httpx.AsyncClient, error: Json) -> Json:
-    """The section that failed with this `error` once more, alone, no sooner than it allows."""
+    """Retry the section that failed with this `error`, alone, after its `retry_after`."""
     await asyncio.sleep(error["retry_after"] or 0)
     section: Json = (await read(client, error["href"]))[error["section"]]
     return section
@@ -51,16 +51,16 @@ async def retry(client: httpx.AsyncClient, error: Json) -> Json:
 async def overviews(
     client: httpx.AsyncClient, users: Sequence[int], headers: Headers = None
 ) -> Json:
-    """Many users, in the order asked for."""
-    return await read(client, _many(users), headers)
+    """The overviews of many users, in request order."""
+    return await read(client, _batch_url(users), headers)
 
 
 async def events(
     client: httpx.AsyncClient, user: int, headers: Headers = None
 ) -> AsyncGenerator[tuple[str, Json]]:
-    """`section` for each section when it lands, and `done` at the end.
+    """`section` for each section when it completes, and `done` at the end.
 
-    To leave a loop over it does not hang up: whoever wants no more puts `aclosing` around it.
+    Leaving the loop does not close the connection: to stop early, wrap the call in `aclosing`.
     """
     url = f"/v1/users/{user}/overview"
     async with _stream(client, url, "text/event-stream", headers) as lines:
@@ -84,8 +84,8 @@ async def events(
 async def items(
     client: httpx.AsyncClient, users: Sequence[int], headers: Headers = None
 ) -> AsyncGenerator[Json]:
-    """Many users, each when it is complete. To stop early: as for `events`."""
-    async with _stream(client, _many(users), "application/x-ndjson", headers) as lines:
+    """The items of a batch, each when it completes. To stop early, see `events`."""
+    async with _stream(client, _batch_url(users), "application/x-ndjson", headers) as lines:
         async for line in lines:
             yield json.loads(line)
 
@@ -94,7 +94,7 @@ async def items(
 async def _stream(
     client: httpx.AsyncClient, url: str, accept: str, headers: Headers
 ) -> AsyncIterator[AsyncIterator[str]]:
-    """The lines of a stream, for as long as the block lasts."""
+    """The lines of a stream, open as long as the block."""
     headers = {**(headers or {}), "Accept": accept}
     async with client.stream("GET", url, headers=headers) as response:
         if not response.is_success:
@@ -103,9 +103,9 @@ async def _stream(
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[str]:
-    """Wherever chunks are split.
+    """The lines of a response, wherever its chunks are split.
 
-    httpx's `aiter_lines` splits at U+2028 and its like too, which JSON may have in its strings.
+    httpx's `aiter_lines` also splits at U+2028 and similar, which JSON strings may contain.
     """
     rest = ""
     async for text in response.aiter_text():
@@ -116,7 +116,7 @@ async def _lines(response: httpx.Response) -> AsyncIterator[str]:
         yield rest.removesuffix("\r")
 
 
-def _many(users: Sequence[int]) -> str:
+def _batch_url(users: Sequence[int]) -> str:
     return "/v1/overviews?" + "&".join(f"user_id={user}" for user in users)
 
 
@@ -128,7 +128,7 @@ async def tour(client: httpx.AsyncClient) -> None:
         section = answer[name]
         print(describe(name, section))
         if section["status"] == "failed" and section["error"]["retryable"]:
-            print(f"  asking again: {section['error']['href']}")
+            print(f"  retrying: {section['error']['href']}")
             print(describe(name, await retry(client, section["error"])))
     assert answer["posts"]["status"] == "failed"
 
@@ -138,36 +138,36 @@ async def tour(client: httpx.AsyncClient) -> None:
     except Problem as problem:
         print(f"  {problem.body['status']}: {problem.body['title']}")
     else:
-        raise AssertionError("there should be no such user")
+        raise AssertionError("expected a 404 problem")
 
     # After 600 ms, a section without an answer is `failed`.
-    impatient = {"X-Demo-Fault": "posts=slow", "X-Request-Timeout-Ms": "600"}
+    short_deadline = {"X-Demo-Fault": "posts=slow", "X-Request-Timeout-Ms": "600"}
 
     print("Events, while the posts are slow")
-    async for event, data in events(client, 1, impatient):
+    async for event, data in events(client, 1, short_deadline):
         if event == "section":
             print(describe(**data))
         else:
-            print(f"  {event}: {data['status']}, {whether_complete(data)}")
+            print(f"  {event}: {data['status']}, {completeness(data)}")
             assert data["status"] == 200
 
     print("A batch as NDJSON, while the posts are slow")
-    landed = []
-    async for item in items(client, [1, 999, 2], impatient):
-        landed.append(item["user_id"])
+    completed = []
+    async for item in items(client, [1, 999, 2], short_deadline):
+        completed.append(item["user_id"])
         match item:
-            case {"status": "ok", "overview": found}:
-                said = whether_complete(found)
+            case {"status": "ok"}:
+                result = completeness(item["overview"])
             case {"status": "failed", "error": error}:
-                said = error["title"]
-        print(f"  {item['user_id']}: {said}")
-    assert landed[0] == 999
-    assert len(landed) == 3
+                result = error["title"]
+        print(f"  {item['user_id']}: {result}")
+    assert completed[0] == 999
+    assert len(completed) == 3
 
     print("The same as JSON")
-    batch = await overviews(client, [1, 999, 2], impatient)
-    asked = ", ".join(str(item["user_id"]) for item in batch["items"])
-    print(f"  in the order asked for: {asked}")
+    batch = await overviews(client, [1, 999, 2], short_deadline)
+    order = ", ".join(str(item["user_id"]) for item in batch["items"])
+    print(f"  in request order: {order}")
 
 
 def describe(name: str, section: Json) -> str:
@@ -180,16 +180,16 @@ def describe(name: str, section: Json) -> str:
         case {"status": "failed", "error": error}:
             return f"  {name}: {error['title']} ({error['detail']})"
         case {"status": "skipped"}:
-            return f"  {name}: not asked for"
+            return f"  {name}: not included"
     raise ValueError(f"not in the OpenAPI document: {section}")
 
 
-def whether_complete(answer: Json) -> str:
+def completeness(answer: Json) -> str:
     return "complete" if answer["complete"] else "not complete"
 
 
 async def main() -> None:
-    # A second more than the longest that the service lets a client wait (`REQUEST_TIMEOUT_MAX`).
+    # One second more than the service's longest deadline (`REQUEST_TIMEOUT_MAX`).
     async with httpx.AsyncClient(base_url=sys.argv[1], timeout=11) as client:
         await tour(client)
 

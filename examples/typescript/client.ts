@@ -16,14 +16,14 @@ type OneUser = paths["/v1/users/{user_id}/overview"]["get"];
 type ManyUsers = paths["/v1/overviews"]["get"];
 type Operation = OneUser | ManyUsers;
 
-/** What may be asked besides whose: `{ query: { include: ["posts"] }, headers: { … }, signal }`. */
-export interface Asking<O extends Operation> {
+/** Options of a request: `{ query: { include: ["posts"] }, headers: { … }, signal }`. */
+export interface RequestOptions<O extends Operation> {
   query?: Omit<NonNullable<O["parameters"]["query"]>, "user_id">;
   headers?: NonNullable<O["parameters"]["header"]>;
   signal?: AbortSignal;
 }
 
-/** Every status that is documented, with its body: `switch` on the one, and the other is known. */
+/** Every documented status with its body: a `switch` on `status` narrows the type of `body`. */
 export type Answer<O extends Operation> = Documented<O["responses"]>;
 type Documented<Responses> = {
   [Status in keyof Responses]: Responses[Status] extends { content: infer Content }
@@ -31,8 +31,8 @@ type Documented<Responses> = {
     : never;
 }[keyof Responses];
 
-/** A stream that was not even begun. */
-export class Refused extends Error {
+/** The service answered a stream request with a problem. */
+export class ProblemError extends Error {
   readonly problem: Problem;
 
   constructor(problem: Problem) {
@@ -48,19 +48,25 @@ export class Tributary {
     this.#url = url;
   }
 
-  overview(user: number, asking: Asking<OneUser> = {}): Promise<Answer<OneUser>> {
-    return this.#json(`/v1/users/${user}/overview`, asking);
+  overview(user: number, options: RequestOptions<OneUser> = {}): Promise<Answer<OneUser>> {
+    return this.#json(`/v1/users/${user}/overview`, options);
   }
 
-  /** What failed once more, alone, and no sooner than it allows. */
-  async retry(error: SectionError, asking: Asking<OneUser> = {}): Promise<Answer<OneUser>> {
+  /** Retries the section that failed with this `error`, alone, after its `retry_after`. */
+  async retry(
+    error: SectionError,
+    options: RequestOptions<OneUser> = {},
+  ): Promise<Answer<OneUser>> {
     await new Promise((resume) => setTimeout(resume, 1000 * (error.retry_after ?? 0)));
-    return this.#json(error.href, asking);
+    return this.#json(error.href, options);
   }
 
-  /** Each section when it lands, and `done` at the end. */
-  async *events(user: number, asking: Asking<OneUser> = {}): AsyncGenerator<OverviewEvent> {
-    const body = await this.#stream(`/v1/users/${user}/overview`, "text/event-stream", asking);
+  /** Each section when it completes, then `done`. */
+  async *events(
+    user: number,
+    options: RequestOptions<OneUser> = {},
+  ): AsyncGenerator<OverviewEvent> {
+    const body = await this.#stream(`/v1/users/${user}/overview`, "text/event-stream", options);
     for await (const { event, data } of serverSentEvents(body)) {
       yield { event, data: JSON.parse(data) } as OverviewEvent;
       if (event === "done") return;
@@ -68,29 +74,36 @@ export class Tributary {
     throw new Error("the stream ended before it was done");
   }
 
-  /** Many users, in the order asked for. */
-  overviews(users: number[], asking: Asking<ManyUsers> = {}): Promise<Answer<ManyUsers>> {
-    return this.#json(many(users), asking);
+  /** The overviews of many users, in request order. */
+  overviews(users: number[], options: RequestOptions<ManyUsers> = {}): Promise<Answer<ManyUsers>> {
+    return this.#json(batchPath(users), options);
   }
 
-  /** Many users, each when it is complete. */
-  async *items(users: number[], asking: Asking<ManyUsers> = {}): AsyncGenerator<BatchItem> {
-    const body = await this.#stream(many(users), "application/x-ndjson", asking);
+  /** The items of a batch, each when it completes. */
+  async *items(
+    users: number[],
+    options: RequestOptions<ManyUsers> = {},
+  ): AsyncGenerator<BatchItem> {
+    const body = await this.#stream(batchPath(users), "application/x-ndjson", options);
     for await (const line of lines(body)) yield JSON.parse(line);
   }
 
-  async #json<O extends Operation>(path: string, asking: Asking<O>): Promise<Answer<O>> {
-    const response = await this.#send(path, "application/json", asking);
+  async #json<O extends Operation>(path: string, options: RequestOptions<O>): Promise<Answer<O>> {
+    const response = await this.#send(path, "application/json", options);
     return { status: response.status, body: await response.json() } as Answer<O>;
   }
 
-  async #stream<O extends Operation>(path: string, accept: string, asking: Asking<O>) {
-    const response = await this.#send(path, accept, asking);
-    if (!response.ok || !response.body) throw new Refused(await response.json());
+  async #stream<O extends Operation>(path: string, accept: string, options: RequestOptions<O>) {
+    const response = await this.#send(path, accept, options);
+    if (!response.ok || !response.body) throw new ProblemError(await response.json());
     return response.body;
   }
 
-  #send<O extends Operation>(path: string, accept: string, { query, headers, signal }: Asking<O>) {
+  #send<O extends Operation>(
+    path: string,
+    accept: string,
+    { query, headers, signal }: RequestOptions<O>,
+  ) {
     const url = new URL(path, this.#url);
     for (const [name, value] of Object.entries(query ?? {})) url.searchParams.set(name, `${value}`);
     const fields = Object.entries({ accept, ...headers }).map(([name, value]) => [
@@ -101,6 +114,6 @@ export class Tributary {
   }
 }
 
-function many(users: number[]): string {
+function batchPath(users: number[]): string {
   return `/v1/overviews?${users.map((user) => `user_id=${user}`).join("&")}`;
 }

@@ -1,7 +1,7 @@
-// A carriage return at the very end may be one half of a CRLF, whose other half is still to come.
+// A carriage return at the end of a chunk may be half of a CRLF that continues in the next chunk.
 const LINE_END = /\r\n|\n|\r(?!$)/;
 
-/** The lines of a stream, wherever its chunks are split. To leave the loop is to hang up. */
+/** The lines of a stream, wherever its chunks are split. Leaving the loop closes the connection. */
 export async function* lines(body: NonNullable<Response["body"]>): AsyncGenerator<string> {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";

@@ -13,25 +13,25 @@ for (const name of SECTIONS) {
   const section = overview[name];
   console.log(describe(name, section));
   if (section.status === "failed" && section.error.retryable) {
-    console.log(`  asking again: ${section.error.href}`);
+    console.log(`  retrying: ${section.error.href}`);
     console.log(describe(name, overviewOf(await tributary.retry(section.error))[name]));
   }
 }
 assert(overview.posts.status === "failed");
 
 console.log("JSON, of a user who does not exist");
-const nobody = await tributary.overview(999);
-assert(nobody.status === 404);
-console.log(`  ${nobody.status}: ${nobody.body.title}`);
+const unknownUser = await tributary.overview(999);
+assert(unknownUser.status === 404);
+console.log(`  ${unknownUser.status}: ${unknownUser.body.title}`);
 
-// After 600 ms, a section without an answer is `failed`; after 10 s the client disconnects in any case.
-const impatient = {
+// After 600 ms, a section without an answer is `failed`; after 10 s the client gives up.
+const shortDeadline = {
   headers: { "X-Demo-Fault": "posts=slow", "X-Request-Timeout-Ms": 600 },
   signal: AbortSignal.timeout(10_000),
 };
 
 console.log("Events, while the posts are slow");
-for await (const event of tributary.events(1, impatient)) {
+for await (const event of tributary.events(1, shortDeadline)) {
   switch (event.event) {
     case "section":
       console.log(describe(event.data.name, event.data.section));
@@ -46,9 +46,9 @@ for await (const event of tributary.events(1, impatient)) {
 }
 
 console.log("A batch as NDJSON, while the posts are slow");
-const landed: number[] = [];
-for await (const item of tributary.items([1, 999, 2], impatient)) {
-  landed.push(item.user_id);
+const completed: number[] = [];
+for await (const item of tributary.items([1, 999, 2], shortDeadline)) {
+  completed.push(item.user_id);
   switch (item.status) {
     case "ok":
       console.log(`  ${item.user_id}: ${item.overview.complete ? "" : "not "}complete`);
@@ -60,13 +60,13 @@ for await (const item of tributary.items([1, 999, 2], impatient)) {
       unreachable(item);
   }
 }
-assert.equal(landed[0], 999);
-assert.equal(landed.length, 3);
+assert.equal(completed[0], 999);
+assert.equal(completed.length, 3);
 
 console.log("The same as JSON");
-const batch = await tributary.overviews([1, 999, 2], impatient);
+const batch = await tributary.overviews([1, 999, 2], shortDeadline);
 assert(batch.status === 200);
-console.log(`  in the order asked for: ${batch.body.items.map((item) => item.user_id).join(", ")}`);
+console.log(`  in request order: ${batch.body.items.map((item) => item.user_id).join(", ")}`);
 
 /** One line about a section. It compiles only if no status is forgotten. */
 function describe(name: SectionName, section: Overview[SectionName]): string {
@@ -76,7 +76,7 @@ function describe(name: SectionName, section: Overview[SectionName]): string {
     case "failed":
       return `  ${name}: ${section.error.title} (${section.error.detail})`;
     case "skipped":
-      return `  ${name}: not asked for`;
+      return `  ${name}: not included`;
     default:
       return unreachable(section);
   }
@@ -88,7 +88,9 @@ function overviewOf(answer: Awaited<ReturnType<Tributary["overview"]>>): Overvie
     case 200:
       return answer.body;
     case 422:
-      throw new Error(answer.body.errors.map((one) => `${one.parameter} ${one.detail}`).join());
+      throw new Error(
+        answer.body.errors.map((error) => `${error.parameter} ${error.detail}`).join(),
+      );
     case 404:
     case 502:
     case 503:

@@ -6,9 +6,9 @@ export interface ServerSentEvent {
 }
 
 /**
- * The events of a `text/event-stream`, as the HTML standard reads them: comments are passed over,
- * `data` of several lines is joined, and what no empty line has ended does not count.
- * (An `EventSource` cannot send headers, and would ask again after `done`.)
+ * Parses a `text/event-stream` as the HTML standard does: several `data` lines are joined, comments
+ * are ignored, and an event without its closing empty line is discarded.
+ * (An `EventSource` cannot send headers, and would reconnect after `done`.)
  */
 export async function* serverSentEvents(
   body: NonNullable<Response["body"]>,
