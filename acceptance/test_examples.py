@@ -1,4 +1,4 @@
-"""The examples do what their README says, and read a stream however it comes."""
+"""The examples do what their README says, and parse a stream wherever its chunks split."""
 
 import json
 import os
@@ -23,33 +23,35 @@ Language = Literal["TypeScript", "Python"]
 
 CASE = re.compile(r"^( *)case .+:\n(?:\1 +.+\n)*", re.MULTILINE)
 DONE = b'event: done\ndata: {"user_id":1,"complete":false,"status":200}\n\n'
-PATIENCE = 10.0  # seconds: a client takes about one to begin
+CLIENT_TIMEOUT = 10.0  # seconds: a client takes about one to start
 
-# Each prints what `events` or `items` yields, as JSON; told to leave, it stops after the first.
+# Each prints what `events` or `items` yields as JSON; with `stop` only the first result.
 READERS = {
     "TypeScript": """
 import { Tributary } from "./build/client.js";
 
-const [, url, method, of, leave] = process.argv;
-for await (const one of new Tributary(url)[method](JSON.parse(of))) {
-  console.log(JSON.stringify(one));
-  if (leave) break;
+const [, url, method, argument, stop] = process.argv;
+for await (const result of new Tributary(url)[method](JSON.parse(argument))) {
+  console.log(JSON.stringify(result));
+  if (stop) break;
 }
-if (leave) setTimeout(() => {}, 60_000);
+if (stop) setTimeout(() => {}, 60_000);
 """,
     "Python": """
 import asyncio, contextlib, json, sys
 import client, httpx
 
-async def main(url, method, of, leave=None):
+async def main(url, method, argument, stop=None):
     async with httpx.AsyncClient(base_url=url) as http:
-        reading = getattr(client, method)(http, json.loads(of))
-        async with contextlib.aclosing(reading):
-            async for one in reading:
-                print(json.dumps(dict(zip(("event", "data"), one)) if method == "events" else one))
-                if leave:
+        results = getattr(client, method)(http, json.loads(argument))
+        async with contextlib.aclosing(results):
+            async for result in results:
+                if method == "events":
+                    result = dict(zip(("event", "data"), result))
+                print(json.dumps(result))
+                if stop:
                     break
-        await asyncio.sleep(60 if leave else 0)
+        await asyncio.sleep(60 if stop else 0)
 
 asyncio.run(main(*sys.argv[1:]))
 """,
@@ -65,42 +67,42 @@ def demo() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the examples as they are committed."""
-    made = ignore_patterns("node_modules", "build", "schema.d.ts", "__pycache__")
+    generated = ignore_patterns("node_modules", "build", "schema.d.ts", "__pycache__")
     directory = tmp_path_factory.mktemp("clone")
-    copytree(ROOT / "examples", directory / "examples", ignore=made)
+    copytree(ROOT / "examples", directory / "examples", ignore=generated)
     return directory
 
 
 @pytest.fixture(scope="module", params=get_args(Language))
 def language(request: pytest.FixtureRequest) -> Language:
-    chosen: Language = request.param
-    return chosen
+    language: Language = request.param
+    return language
 
 
 @pytest.fixture(scope="module")
 def tour(language: Language, clone: Path, demo: str) -> dict[str, list[str]]:
-    """What is printed beneath each heading of a tour, after all that the README says."""
-    done = typed(commands(language), clone, demo)
-    assert done.returncode == 0, done.stdout + done.stderr
-    beneath: dict[str, list[str]] = {}
-    below: list[str] = []
-    for line in done.stdout.splitlines():
+    """The lines printed below each heading of the tour, run as the README says."""
+    finished = run_shell(readme_commands(language), clone, demo)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    output: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in finished.stdout.splitlines():
         if line.startswith("  "):
-            below.append(line.strip())
+            lines.append(line.strip())
         else:
-            beneath[line] = below = []
-    return beneath
+            output[line] = lines = []
+    return output
 
 
-def commands(language: Language) -> str:
-    """What the README has a user type."""
-    _, _, below = (ROOT / "examples" / "README.md").read_text().partition(f"\n## {language}\n")
-    console, _, _ = below.partition("\n```console\n")[2].partition("```")
-    return "".join(f"{one}\n" for one in re.findall(r"^\$ (.+)$", console, re.MULTILINE))
+def readme_commands(language: Language) -> str:
+    """The shell commands of the README for this language."""
+    _, _, section = (ROOT / "examples" / "README.md").read_text().partition(f"\n## {language}\n")
+    console, _, _ = section.partition("\n```console\n")[2].partition("```")
+    return "".join(f"{command}\n" for command in re.findall(r"^\$ (.+)$", console, re.MULTILINE))
 
 
-def typed(text: str, clone: Path, url: str) -> subprocess.CompletedProcess[str]:
-    """The outcome of commands for a service that is at `url`."""
+def run_shell(text: str, clone: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Run the commands in a shell, with the service at `url`."""
     text = text.replace("http://127.0.0.1:8000", url)
     env = {
         **os.environ,
@@ -119,7 +121,7 @@ def typed(text: str, clone: Path, url: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_failed_section_is_explained_and_healed_through_its_href(
+def test_a_failed_section_says_why_and_recovers_by_a_retry_of_its_href(
     tour: dict[str, list[str]], demo: str
 ) -> None:
     overview = httpx.get(f"{demo}/v1/users/1/overview").json()
@@ -134,22 +136,24 @@ def test_a_failed_section_is_explained_and_healed_through_its_href(
     ]
 
 
-def test_a_problem_is_told_from_an_overview(tour: dict[str, list[str]]) -> None:
+def test_an_unknown_user_is_a_404_problem(tour: dict[str, list[str]]) -> None:
     assert tour["JSON, of a user who does not exist"] == ["404: There is no such resource"]
 
 
-def test_sections_are_told_as_they_land_until_all_is_done(tour: dict[str, list[str]]) -> None:
+def test_sse_events_come_as_each_section_completes_and_end_with_done(
+    tour: dict[str, list[str]],
+) -> None:
     first, second, last, done = tour["Events, while the posts are slow"]
 
     assert sorted(line.partition(":")[0] for line in (first, second)) == ["todos", "user"]
-    late = r"posts: The upstream did not answer in time \(posts: no answer within ([\d.]+) s\)"
-    waited = re.fullmatch(late, last)
-    assert waited
-    assert float(waited[1]) <= 0.6
+    timeout = r"posts: The upstream did not answer in time \(posts: no answer within ([\d.]+) s\)"
+    match = re.fullmatch(timeout, last)
+    assert match
+    assert float(match[1]) <= 0.6
     assert done == "done: 200, not complete"
 
 
-def test_the_items_of_a_batch_are_told_as_they_are_complete(tour: dict[str, list[str]]) -> None:
+def test_ndjson_batch_items_come_as_each_user_completes(tour: dict[str, list[str]]) -> None:
     first, *rest = tour["A batch as NDJSON, while the posts are slow"]
 
     assert first == "999: There is no such resource"
@@ -158,34 +162,36 @@ def test_the_items_of_a_batch_are_told_as_they_are_complete(tour: dict[str, list
 
 
 @pytest.mark.usefixtures("tour")
-def test_a_tour_of_a_service_that_does_not_misbehave_fails(language: Language, clone: Path) -> None:
-    again = commands(language).replace("npm ci\nnpm run generate\n", "")
+def test_a_tour_exits_with_an_error_if_the_service_has_no_demo_faults(
+    language: Language, clone: Path
+) -> None:
+    commands = readme_commands(language).replace("npm ci\nnpm run generate\n", "")
     with demo_upstream() as upstream, service(UPSTREAM_URL=upstream) as url:
-        done = typed(again, clone, url)
+        finished = run_shell(commands, clone, url)
 
-    assert "JSON, while the posts fail" in done.stdout
-    assert done.returncode != 0
+    assert "JSON, while the posts fail" in finished.stdout
+    assert finished.returncode != 0
 
 
 @pytest.mark.parametrize("language", ["TypeScript"], indirect=True, scope="module")
 @pytest.mark.usefixtures("tour")
-def test_a_tour_that_forgets_a_case_does_not_compile(clone: Path, demo: str) -> None:
+def test_a_typescript_tour_that_forgets_a_case_does_not_compile(clone: Path, demo: str) -> None:
     directory = clone / "examples" / "typescript"
     source = (directory / "main.ts").read_text()
-    forgetful = []
+    incomplete = []
     for number, case in enumerate(CASE.finditer(source), start=1):
-        forgetful.append(f"forgetful_{number}.ts")
-        (directory / forgetful[-1]).write_text(source[: case.start()] + source[case.end() :])
-    assert len(forgetful) == 2 + 2 + 3 + 6, "events, items, sections, and answers"
+        incomplete.append(f"incomplete_{number}.ts")
+        (directory / incomplete[-1]).write_text(source[: case.start()] + source[case.end() :])
+    assert len(incomplete) == 2 + 2 + 3 + 6, "events, items, sections, and answers"
 
-    compiled = typed("cd examples/typescript\nnpx tsc --noEmit --pretty false", clone, demo)
+    compiled = run_shell("cd examples/typescript\nnpx tsc --noEmit --pretty false", clone, demo)
 
-    refused = re.findall(r"^(\w+\.ts).* parameter of type 'never'", compiled.stdout, re.MULTILINE)
-    assert sorted(refused) == sorted(forgetful), compiled.stdout
+    rejected = re.findall(r"^(\w+\.ts).* parameter of type 'never'", compiled.stdout, re.MULTILINE)
+    assert sorted(rejected) == sorted(incomplete), compiled.stdout
 
 
 @pytest.mark.usefixtures("tour")
-def test_events_are_read_wherever_they_are_split(language: Language, clone: Path) -> None:
+def test_sse_events_are_parsed_wherever_chunks_split(language: Language, clone: Path) -> None:
     stream = [
         b': a comment\r\n\r\nevent: section\r\ndata: {"name":"user",\r\n',
         b'data: "section":{"status":"skipped"}}\r\n\r\n',
@@ -194,8 +200,11 @@ def test_events_are_read_wherever_they_are_split(language: Language, clone: Path
         DONE,
         b'event: section\ndata: {"name":"too late"}\n\n',
     ]
-    with serving(b"".join(stream)) as (url, _), reading(language, clone, url, "events", 1) as read:
-        events = list(read)
+    with (
+        stream_server(b"".join(stream)) as (url, _),
+        example_client(language, clone, url, "events", 1) as results,
+    ):
+        events = list(results)
 
     assert events == [
         {"event": "section", "data": {"name": "user", "section": {"status": "skipped"}}},
@@ -205,47 +214,52 @@ def test_events_are_read_wherever_they_are_split(language: Language, clone: Path
 
 
 @pytest.mark.usefixtures("tour")
-def test_items_are_read_wherever_they_are_split(language: Language, clone: Path) -> None:
-    stream = '{"user_id":1,"said":"été \u2028 🌊"}\n{"user_id":2}'.encode()
-    with serving(stream) as (url, _), reading(language, clone, url, "items", [1, 2]) as read:
-        items = list(read)
+def test_ndjson_items_are_parsed_wherever_chunks_split(language: Language, clone: Path) -> None:
+    stream = '{"user_id":1,"text":"été \u2028 🌊"}\n{"user_id":2}'.encode()
+    with (
+        stream_server(stream) as (url, _),
+        example_client(language, clone, url, "items", [1, 2]) as results,
+    ):
+        items = list(results)
 
-    assert items == [{"user_id": 1, "said": "été \u2028 🌊"}, {"user_id": 2}]
+    assert items == [{"user_id": 1, "text": "été \u2028 🌊"}, {"user_id": 2}]
 
 
 @pytest.mark.usefixtures("tour")
 @pytest.mark.parametrize("ending", [b"", DONE[:-1]], ids=["missing", "cut short"])
-def test_events_without_their_end_are_an_error(
+def test_an_sse_stream_without_a_done_event_is_an_error(
     language: Language, clone: Path, ending: bytes
 ) -> None:
     stream = b'event: section\ndata: {"name":"user"}\n\n' + ending
     with (
-        serving(stream) as (url, _),
+        stream_server(stream) as (url, _),
         pytest.raises(AssertionError, match="the stream ended before it was done"),
-        reading(language, clone, url, "events", 1) as read,
+        example_client(language, clone, url, "events", 1) as results,
     ):
-        events = list(read)
+        events = list(results)
 
     assert events == [{"event": "section", "data": {"name": "user"}}]
 
 
 @pytest.mark.usefixtures("tour")
 @pytest.mark.parametrize("method", ["events", "items"])
-def test_whoever_leaves_the_loop_hangs_up(language: Language, clone: Path, method: str) -> None:
-    of: object = 1 if method == "events" else [1]
+def test_a_client_that_leaves_the_loop_disconnects(
+    language: Language, clone: Path, method: str
+) -> None:
+    argument: object = 1 if method == "events" else [1]
     stream = DONE.replace(b"done", b"section") if method == "events" else b"{}\n"
     with (
-        serving(stream, ends=False) as (url, left),
-        reading(language, clone, url, method, of, "leave") as read,
+        stream_server(stream, ends=False) as (url, disconnected),
+        example_client(language, clone, url, method, argument, "stop") as results,
     ):
-        next(read)
-        assert left.wait(PATIENCE)
+        next(results)
+        assert disconnected.wait(CLIENT_TIMEOUT)
 
 
 @contextmanager
-def serving(stream: bytes, *, ends: bool = True) -> Iterator[tuple[str, Event]]:
-    """A URL that answers with `stream` in pieces of one byte, and whether a client has left it."""
-    left = Event()
+def stream_server(stream: bytes, *, ends: bool = True) -> Iterator[tuple[str, Event]]:
+    """A URL that answers `stream` in one-byte chunks, and an event that a client disconnected."""
+    disconnected = Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -259,21 +273,21 @@ def serving(stream: bytes, *, ends: bool = True) -> Iterator[tuple[str, Event]]:
             with suppress(ConnectionError):
                 for byte in stream:
                     self.wfile.write(b"1\r\n%c\r\n" % byte)
-                    time.sleep(0.001)  # so that each is read on its own
+                    time.sleep(0.001)  # so that each chunk is read on its own
                 if ends:
                     self.wfile.write(b"0\r\n\r\n")
                 self.rfile.read(1)
-            left.set()
+            disconnected.set()
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
     thread = Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://{LOOPBACK}:{server.server_port}", left
+        yield f"http://{LOOPBACK}:{server.server_port}", disconnected
     finally:
         server.shutdown()
         thread.join()
@@ -281,16 +295,16 @@ def serving(stream: bytes, *, ends: bool = True) -> Iterator[tuple[str, Event]]:
 
 
 @contextmanager
-def reading(
-    language: Language, clone: Path, url: str, method: str, of: object, *leave: str
+def example_client(
+    language: Language, clone: Path, url: str, method: str, argument: object, *stop: str
 ) -> Iterator[Iterator[Any]]:
-    """What a client yields, when it does; unless it leaves early, it has to end well."""
+    """The results of an example client as it yields them; unless stopped, it must exit with 0."""
     command = {
         "TypeScript": ["node", "--input-type=module", "--eval"],
         "Python": [sys.executable, "-c"],
     }[language]
     with subprocess.Popen(
-        [*command, READERS[language], url, method, json.dumps(of), *leave],
+        [*command, READERS[language], url, method, json.dumps(argument), *stop],
         cwd=clone / "examples" / language.lower(),
         env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
         stdout=subprocess.PIPE,
@@ -302,9 +316,9 @@ def reading(
         assert process.stderr
         try:
             yield map(json.loads, process.stdout)
-            if leave:
+            if stop:
                 assert process.poll() is None
             else:
-                assert process.wait(PATIENCE) == 0, process.stderr.read()
+                assert process.wait(CLIENT_TIMEOUT) == 0, process.stderr.read()
         finally:
             process.kill()
