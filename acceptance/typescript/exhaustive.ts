@@ -1,5 +1,5 @@
-// Compiles only if every section is a union that `status` tells apart, and nothing is left over.
-// One `case` a line: the check also compiles this file without each of them, which must fail.
+// Compiles only if every section is a discriminated union on `status` and every case is handled.
+// Each `case` is on one line: the check also compiles this file without each one, which must fail.
 
 import type { paths } from "./openapi";
 
@@ -34,18 +34,18 @@ export function openTodos({ todos }: Overview): number {
   }
 }
 
-// A record over a union needs each of its members and allows no other.
+// A record over a union requires every member and allows no other.
 const advice: Record<Reason, string> = {
   timeout: "It takes too long: try again.",
   unreachable: "It cannot be reached: try again.",
-  upstream_status: "It refuses to answer.",
-  invalid_payload: "Its answer makes no sense.",
+  upstream_status: "It answers with an error status.",
+  invalid_payload: "Its answer is invalid.",
   not_found: "There is no such user.",
-  circuit_open: "It is given time to recover: try again later.",
-  overloaded: "Too much is being asked of it: try again later.",
+  circuit_open: "Its circuit breaker is open: try again later.",
+  overloaded: "It is overloaded: try again later.",
 };
 
-// The values are what their names say, or the annotations do not compile.
+// Compiles only if the properties have these types.
 export function shape({ user_id, complete, user, posts }: Overview): [number, boolean, string[]] {
   const asOf: string[] = [];
   if (user.status === "ok") asOf.push(user.as_of);
