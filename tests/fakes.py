@@ -111,13 +111,13 @@ class FakeUpstream:
         return an_answer()
 
 
-async def ending(of: Awaitable[object]) -> object:
+async def result_or_error(of: Awaitable[object]) -> object:
     """What `of` gives or raises, as a value."""
     (end,) = await asyncio.gather(of, return_exceptions=True)
     return end
 
 
-def begun(fetch: Fetch) -> Fetch:
+def counting_attempts(fetch: Fetch) -> Fetch:
     """As `fetch`, but counted as an attempt."""
 
     async def counted(call: Call) -> Answer:

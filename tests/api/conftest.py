@@ -3,8 +3,8 @@ from collections.abc import AsyncIterator
 import pytest
 import respx
 
-from tests.api.serving import Running, healthy, serving
 from tests.clock import VIRTUAL
+from tests.in_process import Running, healthy, running_service
 
 
 @pytest.fixture
@@ -20,5 +20,5 @@ def upstream() -> respx.MockRouter:
 
 @pytest.fixture
 async def service(upstream: respx.MockRouter) -> AsyncIterator[Running]:
-    async with serving(upstream) as running:
+    async with running_service(upstream) as running:
         yield running

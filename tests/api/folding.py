@@ -12,8 +12,8 @@ import httpx
 import respx
 from starlette.types import Message
 
-from tests.api.serving import MODELS, NAMES, POST, TODO, USER, End, Running, a_scope
 from tests.fakes import now
+from tests.in_process import MODELS, NAMES, POST, TODO, USER, End, Running, a_scope
 
 EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
 

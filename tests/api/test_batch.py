@@ -11,7 +11,8 @@ import respx
 
 from app.problems.responses import InvalidRequest, Problem
 from tests.api.folding import NDJSON, World, follow, played, well
-from tests.api.serving import (
+from tests.fakes import leaving_nothing, now
+from tests.in_process import (
     ABSENT,
     BROKEN,
     FAULTY,
@@ -20,13 +21,12 @@ from tests.api.serving import (
     ONCE,
     End,
     Running,
-    demonstrating,
+    body_of,
     each,
     logged,
-    serving,
-    told,
+    running_demo,
+    running_service,
 )
-from tests.fakes import leaving_nothing, now
 
 pytestmark = pytest.mark.anyio
 
@@ -39,10 +39,10 @@ def of(*users: int, query: str = "") -> str:
 
 async def test_items_are_in_the_order_asked_for_and_repeats_are_one() -> None:
     world = World()
-    async with serving(world.upstream) as service:
+    async with running_service(world.upstream) as service:
         response = await service.get(of(9, 2, 9, 5, 2))
     assert response.headers["content-type"] == "application/json"
-    batch = told(response, MODELS.batch)
+    batch = body_of(response, MODELS.batch)
     assert batch["complete"] is True
     assert [(item["user_id"], item["status"]) for item in batch["items"]] == [
         *((9, "ok"), (2, "ok"), (5, "ok"))
@@ -56,7 +56,7 @@ async def test_items_are_in_the_order_asked_for_and_repeats_are_one() -> None:
 async def test_so_many_different_users_and_no_more(
     batch_max: Mapping[str, int], most: int, accept: str
 ) -> None:
-    async with serving(World().upstream, **batch_max) as service:
+    async with running_service(World().upstream, **batch_max) as service:
         some = [*range(1, most + 1)]
         headers = {"Accept": accept}
         assert (await service.get(of(*some, *some), headers=headers)).status_code == 200
@@ -80,7 +80,7 @@ async def test_what_is_wrong_is_refused_by_its_name(
     query: str, parameters: list[str], accept: str
 ) -> None:
     world = World()
-    async with serving(world.upstream) as service:
+    async with running_service(world.upstream) as service:
         response = await service.get(f"/v1/overviews?{query}", headers={"Accept": accept})
     assert refused(response) == parameters
     assert not world.asked
@@ -94,16 +94,16 @@ async def test_a_bad_time_is_refused(service: Running) -> None:
 def refused(response: httpx.Response) -> list[str]:
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
-    problem = told(response, InvalidRequest)
+    problem = body_of(response, InvalidRequest)
     assert problem["instance"] == "/v1/overviews"
     return [error["parameter"] for error in problem["errors"]]
 
 
 async def test_what_is_wanted_and_required_is_so_for_every_item() -> None:
     world = World(posts_2=(0.0, BROKEN))
-    async with serving(world.upstream, upstreams=ONCE) as service:
+    async with running_service(world.upstream, upstreams=ONCE) as service:
         response = await service.get(of(1, 2, query="include=user,posts&require=posts"))
-    first, second = told(response, MODELS.batch)["items"]
+    first, second = body_of(response, MODELS.batch)["items"]
     assert first["overview"]["todos"] == second["error"]["sections"]["todos"]
     assert first["overview"]["todos"] == {"status": "skipped"}
     assert first["overview"]["complete"] is True
@@ -115,10 +115,10 @@ async def test_an_item_fails_alone() -> None:
     world = World(
         user_1=(0.1, ABSENT), posts_1=9.0, todos_1=0.05, posts_2=0.3, posts_3=(0.2, FAULTY)
     )
-    async with serving(world.upstream, upstreams=ONCE) as service:
+    async with running_service(world.upstream, upstreams=ONCE) as service:
         response = await service.get(of(1, 2, 3))
     assert (response.status_code, response.headers["x-complete"]) == (200, "false")
-    batch = told(response, MODELS.batch)
+    batch = body_of(response, MODELS.batch)
     assert batch["complete"] is False
     missing, well, partial = batch["items"]
     assert (missing["status"], missing["error"]["status"]) == ("failed", 404)
@@ -133,7 +133,7 @@ async def test_an_item_fails_alone() -> None:
 @pytest.mark.parametrize("accept", ["application/json", NDJSON])
 async def test_no_more_is_under_way_than_one_request_may_have(accept: str) -> None:
     world = World(user=0.1, posts=0.1, todos=0.1)
-    async with serving(world.upstream, fan_out=4) as service:
+    async with running_service(world.upstream, fan_out=4) as service:
         before = len(asyncio.all_tasks())
         answer = await follow(
             service, of(*range(1, 101)), accept, {"X-Request-Timeout-Ms": "10000"}
@@ -157,7 +157,7 @@ async def test_the_deadline_is_that_of_the_batch(
     """What could not begin until then was never tried."""
     patient = each(attempt_timeout=60, retries=0)
     world = World(user_1=0.1, posts_1=None, todos_1=None)
-    async with serving(world.upstream, fan_out=2, upstreams=patient) as service:
+    async with running_service(world.upstream, fan_out=2, upstreams=patient) as service:
         answer = await follow(
             service, of(1, 2, 3, query="include=posts,user,todos"), accept, headers
         )
@@ -193,7 +193,7 @@ def aged(*ages: int) -> respx.MockRouter:
 async def test_a_complete_batch_is_as_fresh_as_its_least_fresh_section(
     ages: tuple[int, ...], control: str
 ) -> None:
-    async with serving(aged(*ages)) as service:
+    async with running_service(aged(*ages)) as service:
         await service.get(of(1, 2, 3))
         await asyncio.sleep(0.5)
         response = await service.get(of(1, 2, 3))
@@ -210,7 +210,9 @@ async def test_a_complete_batch_is_as_fresh_as_its_least_fresh_section(
 
 @pytest.mark.parametrize("fate", [(0.0, BROKEN), (0.0, ABSENT)])
 async def test_nothing_partial_is_kept(fate: tuple[float, End]) -> None:
-    async with serving(World("max-age=60", user_2=fate).upstream, upstreams=ONCE) as service:
+    async with running_service(
+        World("max-age=60", user_2=fate).upstream, upstreams=ONCE
+    ) as service:
         response = await service.get(of(1, 2), headers={"If-None-Match": "*"})
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -229,7 +231,7 @@ async def test_what_is_all_stored_lets_others_work_in_between() -> None:
             await asyncio.sleep(0)
 
     world = World("max-age=60")
-    async with serving(world.upstream) as service:
+    async with running_service(world.upstream) as service:
         await service.get(of(*users))
         asked = len(world.asked)
         for accept in ("application/json", NDJSON):
@@ -248,7 +250,7 @@ async def test_the_log_counts_items_and_what_failed(
     world = World(
         posts_1=(0.0, BROKEN), posts_2=(0.0, BROKEN), posts_3=(0.0, FAULTY), user_4=(0.1, ABSENT)
     )
-    async with serving(world.upstream, upstreams=ONCE) as service:
+    async with running_service(world.upstream, upstreams=ONCE) as service:
         for users in ((1, 2, 3, 4, 5), (5, 6)):
             await service.get(of(*users), headers={"Accept": accept})
     lines = [line for line in logged(capsys.readouterr().out) if line["event"] == "request"]
@@ -263,10 +265,10 @@ async def test_the_log_counts_items_and_what_failed(
 
 async def test_a_bug_fails_the_whole_batch(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(posts_1=0.1, posts_2=(0.2, BUG), posts_3=None)
-    async with serving(world.upstream) as service, leaving_nothing():
+    async with running_service(world.upstream) as service, leaving_nothing():
         response = await service.get(of(1, 2, 3))
         assert (response.status_code, now()) == (500, 0.2)
-        assert told(response, Problem)["type"] == "/problems/internal_error"
+        assert body_of(response, Problem)["type"] == "/problems/internal_error"
         streamed = await follow(service, of(1, 2, 3), NDJSON)
     assert [json.loads(line)["user_id"] for _, line in streamed.pieces] == [1]
     assert (streamed.raised, streamed.ended) == (BUG, False)
@@ -276,10 +278,10 @@ async def test_a_bug_fails_the_whole_batch(capsys: pytest.CaptureFixture[str]) -
 
 
 async def test_the_demos_faults_are_for_every_item() -> None:
-    async with demonstrating() as service:
+    async with running_demo() as service:
         response = await service.get(of(1, 2, 11), headers={"X-Demo-Fault": "posts=malformed"})
         assert (await service.get(of(1), headers={"X-Demo-Fault": "slow"})).status_code == 422
-    first, second, missing = told(response, MODELS.batch)["items"]
+    first, second, missing = body_of(response, MODELS.batch)["items"]
     for item in (first, second):
         assert item["overview"]["posts"]["error"]["reason"] == "invalid_payload"
     assert missing["error"]["status"] == 404

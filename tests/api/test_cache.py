@@ -8,7 +8,7 @@ import httpx
 import pytest
 import respx
 
-from tests.api.serving import (
+from tests.in_process import (
     ABSENT,
     BROKEN,
     BUSY,
@@ -22,13 +22,13 @@ from tests.api.serving import (
     End,
     Hanging,
     Running,
-    but,
+    body_of,
     each,
     healthy,
     logged,
-    now_on,
-    serving,
-    told,
+    replace_route,
+    running_service,
+    upstream_with,
 )
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ KEPT = each(ttl=60, stale_while_revalidate=30, stale_if_error=600, retries=0)
 @pytest.fixture
 async def service(upstream: respx.MockRouter) -> AsyncIterator[Running]:
     """Answers are fresh for 60 s, good for 30 s more meanwhile and for 600 s in need."""
-    async with serving(upstream, upstreams=KEPT) as running:
+    async with running_service(upstream, upstreams=KEPT) as running:
         yield running
 
 
@@ -67,7 +67,7 @@ async def test_what_is_stored_is_not_asked_again_and_says_how_long_it_is_fresh(
 
 async def test_each_section_is_kept_for_itself() -> None:
     upstream = healthy()
-    async with serving(upstream, upstreams={"posts": {"ttl": 60}}) as service:
+    async with running_service(upstream, upstreams={"posts": {"ttl": 60}}) as service:
         await service.overview(POSTS)
         response = await service.overview()
     assert response.headers["cache-status"] == (
@@ -78,7 +78,9 @@ async def test_each_section_is_kept_for_itself() -> None:
 
 async def test_what_is_stored_belongs_to_the_headers_it_was_asked_with() -> None:
     upstream = healthy()
-    async with serving(upstream, upstreams=KEPT, forward_headers=("authorization",)) as service:
+    async with running_service(
+        upstream, upstreams=KEPT, forward_headers=("authorization",)
+    ) as service:
         for whose in ("Bearer a", "Bearer b", "Bearer a"):
             await service.overview(POSTS, Authorization=whose)
         await service.overview(POSTS)
@@ -98,7 +100,7 @@ async def test_a_stale_answer_is_served_at_once_while_one_client_makes_it_fresh(
         "private, no-cache",
         "true",
     )
-    assert told(stale, MODELS.answer)["posts"]["stale"] is False
+    assert body_of(stale, MODELS.answer)["posts"]["stale"] is False
     await asyncio.sleep(1)
     assert how(await service.overview(POSTS)) == ("posts; hit; ttl=59", "hit")
     assert upstream["posts"].call_count == 2
@@ -114,11 +116,11 @@ async def test_what_is_too_stale_is_asked_for_again(
 
 
 async def test_what_the_upstream_says_is_still_good_costs_no_body() -> None:
-    upstream = but(posts=TAGGED)
-    async with serving(upstream, upstreams=each(ttl=60)) as service:
+    upstream = upstream_with(posts=TAGGED)
+    async with running_service(upstream, upstreams=each(ttl=60)) as service:
         first = await service.overview(POSTS)
         await asyncio.sleep(60)
-        now_on(upstream, "posts", httpx.Response(304))
+        replace_route(upstream, "posts", httpx.Response(304))
         again = await service.overview(POSTS)
         assert how(again) == ("posts; fwd=stale; fwd-status=304; stored", "")
         assert again.headers["etag"] == first.headers["etag"]
@@ -157,11 +159,11 @@ async def test_what_a_client_asked_for_anew_is_new_for_everybody(
 ) -> None:
     await service.overview(POSTS)
     await asyncio.sleep(30)
-    now_on(upstream, "posts", httpx.Response(200, json=[]))
+    replace_route(upstream, "posts", httpx.Response(200, json=[]))
     await service.overview(POSTS, Cache_Control="no-cache")
     response = await service.overview(POSTS)
     assert how(response) == ("posts; hit; ttl=60", "hit")
-    assert told(response, MODELS.answer)["posts"]["data"] == []
+    assert body_of(response, MODELS.answer)["posts"]["data"] == []
 
 
 async def test_clients_that_ask_the_same_at_once_share_one_call(
@@ -171,8 +173,8 @@ async def test_clients_that_ask_the_same_at_once_share_one_call(
         await asyncio.sleep(0.5)
         return httpx.Response(200, json=[POST])
 
-    now_on(upstream, "posts", slow)
-    async with serving(upstream) as service:
+    replace_route(upstream, "posts", slow)
+    async with running_service(upstream) as service:
         first, second = await asyncio.gather(service.overview(POSTS), service.overview(POSTS))
     assert how(first) == ("posts; fwd=miss", "")
     assert how(second) == ("posts; fwd=miss; collapsed", "coalesced")
@@ -193,16 +195,16 @@ async def test_clients_that_ask_the_same_at_once_share_one_call(
 async def test_last_good_data_stands_in_when_the_upstream_cannot_be_asked(
     upstream: respx.MockRouter, end: End, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with serving(upstream, upstreams=KEPT) as service:
-        good = told(await service.overview("?require=posts"), MODELS.answer)["posts"]
+    async with running_service(upstream, upstreams=KEPT) as service:
+        good = body_of(await service.overview("?require=posts"), MODELS.answer)["posts"]
         await asyncio.sleep(100)
-        now_on(upstream, "posts", end)
+        replace_route(upstream, "posts", end)
         capsys.readouterr()
         response = await service.overview("?require=posts", X_Request_ID="find-me")
     assert (response.status_code, response.headers["x-complete"]) == (200, "false")
     assert response.headers["cache-control"] == "no-store"
     assert "etag" not in response.headers
-    body = told(response, MODELS.answer)
+    body = body_of(response, MODELS.answer)
     assert body["complete"] is False
     assert body["posts"] == good | {"stale": True}
     assert body["user"]["stale"] is False
@@ -235,7 +237,7 @@ async def test_what_the_upstream_refuses_or_denies_is_its_answer(
     query = f"?include={section}"
     await service.overview(query)
     await asyncio.sleep(100)
-    now_on(upstream, section, end)
+    replace_route(upstream, section, end)
     assert (await service.overview(query)).status_code == status
 
 
@@ -244,9 +246,9 @@ async def test_a_user_that_is_gone_is_forgotten(
 ) -> None:
     await service.overview("?include=user")
     await asyncio.sleep(100)
-    now_on(upstream, "user", ABSENT)
+    replace_route(upstream, "user", ABSENT)
     await service.overview("?include=user")
-    now_on(upstream, "user", BROKEN)
+    replace_route(upstream, "user", BROKEN)
     assert (await service.overview("?include=user")).status_code == 502
 
 
@@ -255,7 +257,7 @@ async def test_data_that_was_good_too_long_ago_stands_in_for_nothing(
 ) -> None:
     await service.overview(POSTS)
     await asyncio.sleep(660)
-    now_on(upstream, "posts", BROKEN)
+    replace_route(upstream, "posts", BROKEN)
     response = await service.overview(POSTS)
     assert (response.status_code, how(response)) == (502, ("posts; fwd=stale", ""))
 
@@ -265,7 +267,7 @@ async def test_who_wants_nothing_stored_is_told_of_the_failure(
     service: Running, upstream: respx.MockRouter, control: str
 ) -> None:
     await service.overview(POSTS)
-    now_on(upstream, "posts", BROKEN)
+    replace_route(upstream, "posts", BROKEN)
     response = await service.overview(POSTS, Cache_Control=control)
     assert (response.status_code, how(response)) == (502, ("posts; fwd=request", ""))
 
@@ -273,10 +275,10 @@ async def test_who_wants_nothing_stored_is_told_of_the_failure(
 async def test_a_refresh_that_fails_is_one_line_of_the_log_and_nobodys_failure(
     upstream: respx.MockRouter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with serving(upstream, upstreams=KEPT) as service:
+    async with running_service(upstream, upstreams=KEPT) as service:
         await service.overview(POSTS)
         await asyncio.sleep(65)
-        now_on(upstream, "posts", BROKEN)
+        replace_route(upstream, "posts", BROKEN)
         response = await service.overview(POSTS, X_Request_ID="find-me")
         await asyncio.sleep(1)
     assert (response.status_code, how(response)) == (200, ("posts; hit; ttl=-5", "stale"))
@@ -287,10 +289,10 @@ async def test_a_refresh_that_fails_is_one_line_of_the_log_and_nobodys_failure(
 
 async def test_a_refresh_does_not_outlive_the_service() -> None:
     upstream, hanging, before = healthy(), Hanging(), asyncio.all_tasks()
-    async with serving(upstream, upstreams=KEPT) as service:
+    async with running_service(upstream, upstreams=KEPT) as service:
         await service.overview(POSTS)
         await asyncio.sleep(65)
-        now_on(upstream, "posts", hanging)
+        replace_route(upstream, "posts", hanging)
         await service.overview(POSTS)
         await asyncio.sleep(0.1)
         assert len(hanging.asked) == 1
@@ -300,8 +302,8 @@ async def test_a_refresh_does_not_outlive_the_service() -> None:
 
 async def test_a_private_answer_is_nobody_elses(upstream: respx.MockRouter) -> None:
     private: Mapping[str, str] = {"Cache-Control": "private, max-age=60"}
-    now_on(upstream, "user", httpx.Response(200, json=USER, headers=private))
-    async with serving(upstream, upstreams=KEPT) as service:
+    replace_route(upstream, "user", httpx.Response(200, json=USER, headers=private))
+    async with running_service(upstream, upstreams=KEPT) as service:
         for _ in range(2):
             assert how(await service.overview("?include=user")) == ("users; fwd=miss", "")
     assert upstream["user"].call_count == 2

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from tests.api.serving import MODELS, TODO, Hanging, Running, healthy, serving, told
 from tests.fakes import now
+from tests.in_process import MODELS, TODO, Hanging, Running, body_of, healthy, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def seconds_of(service: Running, **headers: str) -> float:
 async def test_the_answer_is_out_by_its_deadline(milliseconds: str | None, seconds: float) -> None:
     upstream, posts = healthy(), Hanging()
     upstream["posts"].mock(side_effect=posts)
-    async with serving(upstream, upstreams={"posts": {"attempt_timeout": 60}}) as service:
+    async with running_service(upstream, upstreams={"posts": {"attempt_timeout": 60}}) as service:
         headers = {} if milliseconds is None else {"X-Request-Timeout-Ms": milliseconds}
         assert await seconds_of(service, **headers) == pytest.approx(seconds, abs=0.05)
     left = posts.asked[0].headers["x-request-timeout-ms"]
@@ -38,9 +38,9 @@ async def test_an_attempt_has_less_time_than_the_whole() -> None:
     upstream = healthy()
     upstream["posts"].mock(side_effect=Hanging())
     alone = {"posts": {"attempt_timeout": 0.5, "retries": 0}}
-    async with serving(upstream, upstreams=alone) as service:
+    async with running_service(upstream, upstreams=alone) as service:
         assert await seconds_of(service) == pytest.approx(0.5)
-        body = told(await service.overview(), MODELS.answer)
+        body = body_of(await service.overview(), MODELS.answer)
     assert body["posts"]["error"]["detail"] == "posts: no answer within 0.5 s"
     assert body["user"]["status"] == body["todos"]["status"] == "ok"
 
@@ -48,9 +48,9 @@ async def test_an_attempt_has_less_time_than_the_whole() -> None:
 async def test_what_is_tried_again_ends_with_the_deadline_all_the_same() -> None:
     upstream, posts = healthy(), Hanging()
     upstream["posts"].mock(side_effect=posts)
-    async with serving(upstream, upstreams={"posts": {"attempt_timeout": 0.8}}) as service:
+    async with running_service(upstream, upstreams={"posts": {"attempt_timeout": 0.8}}) as service:
         assert await seconds_of(service) == pytest.approx(2.0)
-        body = told(await service.overview(), MODELS.answer)
+        body = body_of(await service.overview(), MODELS.answer)
     assert body["posts"]["error"]["detail"] == "posts: no answer within 0.8 s, 3 attempts"
     left = [int(one.headers["x-request-timeout-ms"]) for one in posts.asked[:3]]
     assert left[0] == pytest.approx(2000, abs=1)
@@ -63,7 +63,9 @@ async def test_what_finds_no_capacity_until_the_deadline_is_overloaded() -> None
     upstream["todos"].mock(side_effect=todos)
     scarce = {"todos": {"attempt_timeout": 60, "concurrency": 1}}
     # In two languages, or both would share one attempt.
-    async with serving(upstream, upstreams=scarce, forward_headers=("accept-language",)) as service:
+    async with running_service(
+        upstream, upstreams=scarce, forward_headers=("accept-language",)
+    ) as service:
         patient = asyncio.ensure_future(
             service.overview("?include=todos", X_Request_Timeout_Ms="9000")
         )
@@ -73,7 +75,7 @@ async def test_what_finds_no_capacity_until_the_deadline_is_overloaded() -> None
         )
         assert now() == pytest.approx(1.1, abs=0.05)
         assert response.status_code == 503
-        error = told(response, MODELS.failed)["sections"]["todos"]["error"]
+        error = body_of(response, MODELS.failed)["sections"]["todos"]["error"]
         assert (error["reason"], error["attempts"]) == ("overloaded", 0)
         assert int(response.headers["retry-after"]) >= 1
         assert (await patient).status_code == 504
@@ -84,10 +86,10 @@ async def test_sections_that_wait_behind_another_until_the_deadline_are_overload
     upstream = healthy()
     upstream["user"].mock(side_effect=Hanging())
     patient = {"users": {"attempt_timeout": 60, "retries": 0}}
-    async with serving(upstream, fan_out=1, upstreams=patient) as service:
+    async with running_service(upstream, fan_out=1, upstreams=patient) as service:
         response = await service.overview()
     assert response.status_code == 504
-    sections = told(response, MODELS.failed)["sections"]
+    sections = body_of(response, MODELS.failed)["sections"]
     assert {name: one["error"]["reason"] for name, one in sections.items()} == {
         "user": "timeout",
         "posts": "overloaded",
@@ -110,7 +112,9 @@ async def test_one_request_has_no_more_than_its_fan_out_in_flight() -> None:
 
     upstream["posts"].mock(side_effect=counting)
     upstream["todos"].mock(side_effect=counting)
-    async with serving(upstream, fan_out=1, forward_headers=("accept-language",)) as service:
+    async with running_service(
+        upstream, fan_out=1, forward_headers=("accept-language",)
+    ) as service:
         assert (await service.overview("?include=posts,todos")).status_code == 200
         assert most == 1
         assert now() == pytest.approx(0.2)

@@ -8,19 +8,19 @@ from pydantic import BaseModel
 
 from app.problems.responses import InvalidRequest
 from tests.api.folding import EVENTS, fold, parsed, taking
-from tests.api.serving import (
+from tests.in_process import (
     ABSENT,
     BROKEN,
     FAULTY,
     MODELS,
     End,
     Running,
-    but,
-    demonstrating,
+    body_of,
     each,
     healthy,
-    serving,
-    told,
+    running_demo,
+    running_service,
+    upstream_with,
 )
 
 pytestmark = pytest.mark.anyio
@@ -43,8 +43,8 @@ async def test_problems_and_events_have_it_too(
     fates: Mapping[str, tuple[float, End]], query: str, model: type[BaseModel]
 ) -> None:
     upstream, once = taking(todos=0.2, **fates), each(retries=0)
-    async with serving(upstream, upstreams=once, explain="on") as service:
-        whole = told(await service.overview(f"?explain=true{query}"), model)
+    async with running_service(upstream, upstreams=once, explain="on") as service:
+        whole = body_of(await service.overview(f"?explain=true{query}"), model)
         streamed = await service.overview(f"?explain=true{query}", Accept=EVENTS)
     _, answer = fold(parsed(streamed.text))
     assert kinds(whole)
@@ -66,7 +66,7 @@ async def test_problems_and_events_have_it_too(
 async def test_only_where_it_is_allowed_and_asked_for(
     ends: Mapping[str, End], explain: str, query: str, there: bool
 ) -> None:
-    async with serving(but(**ends), explain=explain) as service:
+    async with running_service(upstream_with(**ends), explain=explain) as service:
         for _ in range(2):  # the second one past all that is remembered of the first
             for required in ("", "&require=user"):
                 path = (query or "?explain=false") + required
@@ -79,14 +79,14 @@ async def test_only_where_it_is_allowed_and_asked_for(
 async def test_the_demo_explains_itself_unless_told_otherwise(
     explain: Mapping[str, str], there: bool
 ) -> None:
-    async with demonstrating(**explain) as service:
+    async with running_demo(**explain) as service:
         answer = (await service.get("/v1/users/1/overview?explain=true")).json()
     assert ("timeline" in answer) is there
 
 
 async def test_an_answer_with_a_timeline_is_not_for_keeping() -> None:
     """Nor is it written into what others are sent."""
-    async with serving(healthy(), upstreams=each(ttl=60), explain="on") as service:
+    async with running_service(healthy(), upstreams=each(ttl=60), explain="on") as service:
         plain = [await service.overview() for _ in range(2)][-1]
         tag = {"If_None_Match": plain.headers["etag"]}
         for _ in range(2):
@@ -103,5 +103,5 @@ async def test_an_answer_with_a_timeline_is_not_for_keeping() -> None:
 async def test_a_wrong_word_is_refused(service: Running, value: str) -> None:
     response = await service.overview(f"?explain={value}")
     assert response.status_code == 422
-    (error,) = told(response, InvalidRequest)["errors"]
+    (error,) = body_of(response, InvalidRequest)["errors"]
     assert (error["location"], error["parameter"]) == ("query", "explain")

@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.api.folding import EVENTS, NDJSON, fold, parsed, played, timeless, well
-from tests.api.serving import (
+from tests.fakes import on_virtual_time
+from tests.in_process import (
     ABSENT,
     BROKEN,
     BUSY,
@@ -21,9 +22,8 @@ from tests.api.serving import (
     POST,
     Running,
     each,
-    serving,
+    running_service,
 )
-from tests.fakes import on_virtual_time
 
 ENDS: Mapping[str, httpx.Response | Exception] = {
     "late": LATE,
@@ -80,17 +80,17 @@ async def met(fate: Fate, section: str, user: int) -> httpx.Response:
     return end
 
 
-async def prepared(service: Running, fates: Fates, now_on: dict[str, Fate]) -> None:
+async def prepared(service: Running, fates: Fates, replace_route: dict[str, Fate]) -> None:
     """Bring about what takes earlier requests: something stored, an open circuit."""
-    now_on |= fates
+    replace_route |= fates
     for name, (kind, _) in fates.items():
         if kind in AGES:
             await service.overview(f"?include={name}")
     await asyncio.sleep(2)
-    now_on |= {name: ("broken", 1) for name, (kind, _) in fates.items() if kind in AGES}
+    replace_route |= {name: ("broken", 1) for name, (kind, _) in fates.items() if kind in AGES}
     for name, (kind, _) in fates.items():
         if kind == "resting":
-            now_on[name] = ("broken", 0)
+            replace_route[name] = ("broken", 0)
             for _ in range(20):
                 await service.overview(f"?include={name}")
 
@@ -99,11 +99,11 @@ async def answered(
     accept: str, fates: Fates, query: str, times: Mapping[str, Any]
 ) -> httpx.Response:
     """By a service that is new, and so has no past in common with another."""
-    now_on: dict[str, Fate] = {}
-    upstream = played(lambda section, user: met(now_on[section], section, user))
+    replace_route: dict[str, Fate] = {}
+    upstream = played(lambda section, user: met(replace_route[section], section, user))
     once = each(retries=0, attempt_timeout=times["attempt"])
-    async with serving(upstream, upstreams=once, log_level="error") as service:
-        await prepared(service, fates, now_on)
+    async with running_service(upstream, upstreams=once, log_level="error") as service:
+        await prepared(service, fates, replace_route)
         whole = str(times["whole"])
         return await service.overview(f"?{query}", Accept=accept, X_Request_Timeout_Ms=whole)
 
@@ -144,7 +144,9 @@ async def asked(
     upstream = played(lambda section, user: met(crowd[user - 1][section], section, user))
     once = each(retries=0, attempt_timeout=times["attempt"])
     headers = {"Accept": accept, "X-Request-Timeout-Ms": str(times["whole"])}
-    async with serving(upstream, upstreams=once, fan_out=fan_out, log_level="error") as service:
+    async with running_service(
+        upstream, upstreams=once, fan_out=fan_out, log_level="error"
+    ) as service:
         return await service.get(path, headers=headers)
 
 

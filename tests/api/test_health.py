@@ -6,7 +6,16 @@ import respx
 
 from app.api.health import Alive, Readiness
 from app.problems.responses import Problem
-from tests.api.serving import BROKEN, Hanging, Running, but, each, healthy, serving, told
+from tests.in_process import (
+    BROKEN,
+    Hanging,
+    Running,
+    body_of,
+    each,
+    healthy,
+    running_service,
+    upstream_with,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -19,12 +28,12 @@ def upstream() -> respx.MockRouter:
 
 async def test_a_process_that_answers_is_alive(service: Running) -> None:
     response = await service.get("/livez")
-    assert (response.status_code, told(response, Alive)) == (200, {"status": "alive"})
+    assert (response.status_code, body_of(response, Alive)) == (200, {"status": "alive"})
 
 
 async def test_a_service_that_has_started_is_ready(service: Running) -> None:
     response = await service.get("/readyz")
-    assert (response.status_code, told(response, Readiness)) == (200, {"status": "ready"})
+    assert (response.status_code, body_of(response, Readiness)) == (200, {"status": "ready"})
     assert response.headers["cache-control"] == "no-store"
 
 
@@ -39,9 +48,9 @@ AT_REST: dict[str, Any] = {
 @pytest.mark.parametrize("query", ["?verbose", "?verbose=", "?verbose=true"])
 async def test_verbose_lists_every_upstream(query: str) -> None:
     mirrors = {"urls": "http://a.test,http://b.test", "concurrency": 3}
-    async with serving(healthy(), upstreams={"posts": mirrors}) as service:
+    async with running_service(healthy(), upstreams={"posts": mirrors}) as service:
         response = await service.get(f"/readyz{query}")
-    assert told(response, Readiness)["upstreams"] == {
+    assert body_of(response, Readiness)["upstreams"] == {
         "users": AT_REST,
         "posts": AT_REST
         | {
@@ -54,13 +63,15 @@ async def test_verbose_lists_every_upstream(query: str) -> None:
 
 
 async def health(service: Running, upstream: str) -> Any:
-    return told(await service.get("/readyz?verbose"), Readiness)["upstreams"][upstream]
+    return body_of(await service.get("/readyz?verbose"), Readiness)["upstreams"][upstream]
 
 
 async def test_verbose_shows_who_is_served_and_who_waits() -> None:
-    upstream = but(posts=Hanging())
+    upstream = upstream_with(posts=Hanging())
     scarce = {"posts": {"concurrency": 1, "attempt_timeout": 5}}
-    async with serving(upstream, upstreams=scarce, forward_headers=("accept-language",)) as service:
+    async with running_service(
+        upstream, upstreams=scarce, forward_headers=("accept-language",)
+    ) as service:
         asking = [
             asyncio.ensure_future(service.overview("?include=posts", Accept_Language=language))
             for language in ("en", "nb", "nn")
@@ -77,7 +88,7 @@ async def test_verbose_shows_who_is_served_and_who_waits() -> None:
 
 
 async def test_verbose_shows_what_was_learnt_of_an_upstream() -> None:
-    async with serving(but(posts=BROKEN), upstreams=each(retries=1)) as service:
+    async with running_service(upstream_with(posts=BROKEN), upstreams=each(retries=1)) as service:
         for _ in range(19):
             await service.overview("?include=todos,posts")
         assert (await health(service, "todos"))["latency_ms"] == {"p50": None, "p95": None}
@@ -101,12 +112,12 @@ async def test_a_draining_service_is_alive_and_wants_no_traffic(service: Running
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
     assert int(response.headers["retry-after"]) >= 1
-    slug = told(response, Problem)["type"]
+    slug = body_of(response, Problem)["type"]
     assert (await service.get(slug)).status_code == 200
     assert (await service.get("/livez")).status_code == 200
 
 
 async def test_a_draining_service_still_answers() -> None:
-    async with serving(healthy()) as service:
+    async with running_service(healthy()) as service:
         service.service.draining = True
         assert (await service.overview()).status_code == 200

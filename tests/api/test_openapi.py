@@ -11,7 +11,7 @@ from app.api.health import Alive, Readiness
 from app.problems.handlers import ProblemType
 from app.problems.responses import InvalidRequest, Problem
 from app.views.overview import overview
-from tests.api.serving import MODELS, Running, demonstrating
+from tests.in_process import MODELS, Running, running_demo
 
 pytestmark = pytest.mark.anyio
 
@@ -144,8 +144,8 @@ async def test_the_example_of_the_events_is_what_their_schemas_say(
     assert [kind for kind, _ in events] == ["event: section"] * 3 + ["event: done"]
     for kind, data in events:
         model = models[kind.removeprefix("event: ")]
-        told = json.loads(data.removeprefix("data: "))
-        assert model.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
+        value = json.loads(data.removeprefix("data: "))
+        assert model.model_validate(value).model_dump(mode="json", exclude_unset=True) == value
     documented = {
         one["properties"]["event"]["const"]: one["properties"]["data"]["contentSchema"]["$ref"]
         for one in content["itemSchema"]["oneOf"]
@@ -161,8 +161,10 @@ async def test_the_example_of_the_lines_is_what_their_schema_says(document: dict
     (example,) = content["examples"].values()
     lines = [json.loads(line) for line in example["value"].splitlines()]
     assert [line["status"] for line in lines] == ["failed", "ok"]
-    for told in lines:
-        assert MODELS.item.model_validate(told).model_dump(mode="json", exclude_unset=True) == told
+    for value in lines:
+        assert (
+            MODELS.item.model_validate(value).model_dump(mode="json", exclude_unset=True) == value
+        )
 
 
 @pytest.mark.parametrize("name", ["user", "posts", "todos"])
@@ -201,7 +203,7 @@ async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]
 
 
 async def test_a_batch_tells_how_many_it_takes() -> None:
-    async with demonstrating(batch_max=7) as service:
+    async with running_demo(batch_max=7) as service:
         document = (await service.get("/openapi.json")).json()
     (users,) = [
         one for one in document["paths"][BATCH]["get"]["parameters"] if one["name"] == "user_id"
@@ -212,6 +214,6 @@ async def test_a_batch_tells_how_many_it_takes() -> None:
 
 
 async def test_the_demos_faults_are_documented_where_there_is_a_demo() -> None:
-    async with demonstrating() as service:
+    async with running_demo() as service:
         found = parameters((await service.get("/openapi.json")).json())
     assert "Demo only" in found["x-demo-fault"]["description"]

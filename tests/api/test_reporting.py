@@ -6,7 +6,15 @@ import re
 import httpx
 import pytest
 
-from tests.api.serving import BROKEN, POST, Running, but, demonstrating, healthy, serving
+from tests.in_process import (
+    BROKEN,
+    POST,
+    Running,
+    healthy,
+    running_demo,
+    running_service,
+    upstream_with,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +37,7 @@ async def test_a_skipped_section_took_no_time(service: Running) -> None:
 
 
 async def test_a_failed_section_took_its_time() -> None:
-    async with serving(but(posts=BROKEN)) as service:
+    async with running_service(upstream_with(posts=BROKEN)) as service:
         assert list(durations(await service.overview("?include=posts"))) == ["posts", "total"]
 
 
@@ -41,7 +49,9 @@ async def test_where_an_answer_came_from_is_told_by_upstream(service: Running) -
 
 
 async def test_an_answer_varies_with_what_is_forwarded() -> None:
-    async with serving(healthy(), forward_headers=("Authorization", "accept-language")) as service:
+    async with running_service(
+        healthy(), forward_headers=("Authorization", "accept-language")
+    ) as service:
         vary = (await service.overview()).headers["vary"]
     assert {name.strip().lower() for name in vary.split(",")} == {
         "accept",
@@ -57,7 +67,9 @@ async def test_without_forwarding_an_answer_varies_with_what_is_accepted(service
 async def test_what_the_client_may_say_is_forwarded_and_nothing_else() -> None:
     upstream = healthy()
     secret = {"posts": {"headers": {"X-Api-Key": "key"}}}
-    async with serving(upstream, forward_headers=("authorization",), upstreams=secret) as service:
+    async with running_service(
+        upstream, forward_headers=("authorization",), upstreams=secret
+    ) as service:
         await service.overview(
             Authorization="Bearer t", Cookie="c=1", X_Other="o", X_Request_ID="r.1", Accept="x/y"
         )
@@ -82,7 +94,7 @@ async def test_nothing_of_the_upstream_leaks(posts: httpx.Response | Exception) 
     if isinstance(posts, httpx.Response):
         posts.headers["X-Internal"] = posts.headers["Set-Cookie"] = "internal=1"
     secret = {"posts": {"headers": {"X-Api-Key": "our-key"}}}
-    async with serving(but(posts=posts), upstreams=secret) as service:
+    async with running_service(upstream_with(posts=posts), upstreams=secret) as service:
         for query in ("", "?require=posts"):
             response = await service.overview(query)
             answer = f"{response.headers} {response.text}"
@@ -92,7 +104,7 @@ async def test_nothing_of_the_upstream_leaks(posts: httpx.Response | Exception) 
 
 def test_times_are_those_of_the_clock_on_the_wall() -> None:
     async def main() -> None:
-        async with demonstrating(demo_latency=0.03) as service:
+        async with running_demo(demo_latency=0.03) as service:
             took = durations(await service.get("/v1/users/1/overview?include=user"))
             assert 30 <= took["user"] <= took["total"] < 1000
             failing = {"X-Demo-Fault": "posts=failing"}

@@ -5,7 +5,7 @@ import pytest
 import respx
 
 from app.problems.responses import InvalidRequest
-from tests.api.serving import MODELS, NAMES, POST, TODO, USER, Running, told
+from tests.in_process import MODELS, NAMES, POST, TODO, USER, Running, body_of
 
 pytestmark = pytest.mark.anyio
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 async def test_by_default_every_section_is_there(service: Running) -> None:
     response = await service.overview()
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
-    body = told(response, MODELS.answer)
+    body = body_of(response, MODELS.answer)
     assert (body["user_id"], body["complete"]) == (7, True)
     assert body["user"]["data"] == USER | dict.fromkeys(["address", "phone", "website", "company"])
     assert body["posts"]["data"] == [POST, POST]
@@ -37,7 +37,7 @@ async def test_by_default_every_section_is_there(service: Running) -> None:
 async def test_what_is_not_included_is_skipped_and_costs_no_call(
     service: Running, upstream: respx.MockRouter, query: str, included: list[str]
 ) -> None:
-    body = told(await service.overview(f"?{query}"), MODELS.answer)
+    body = body_of(await service.overview(f"?{query}"), MODELS.answer)
     assert list(body) == ["user_id", "complete", *NAMES]
     assert body["complete"] is True
     for name in NAMES:
@@ -98,7 +98,7 @@ async def test_the_highest_number_is_one_that_javascript_can_hold(
 ) -> None:
     upstream.get(url__regex=str(2**53 - 1)).respond(json=[])
     response = await service.get(f"/v1/users/{2**53 - 1}/overview?include=posts")
-    assert told(response, MODELS.answer)["user_id"] == 2**53 - 1
+    assert body_of(response, MODELS.answer)["user_id"] == 2**53 - 1
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "+800", "8_00", "soon", "", "800ms", "1e3"])
@@ -121,7 +121,7 @@ def refused(response: httpx.Response) -> list[tuple[str, str]]:
     """Where and what the parameters are that a 422 names."""
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
-    problem = told(response, InvalidRequest)
+    problem = body_of(response, InvalidRequest)
     assert (problem["type"], problem["status"]) == ("/problems/invalid_request", 422)
     assert problem["instance"].startswith("/v1/users/")
     assert all(error["parameter"] in problem["detail"] for error in problem["errors"])

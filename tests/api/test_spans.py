@@ -9,18 +9,18 @@ import pytest
 import respx
 
 from tests.api.folding import taking, well
-from tests.api.serving import (
+from tests.in_process import (
     ABSENT,
     BROKEN,
     FAULTY,
     LATE,
     MODELS,
     End,
-    but,
-    demonstrating,
+    body_of,
     each,
-    serving,
-    told,
+    running_demo,
+    running_service,
+    upstream_with,
 )
 
 pytestmark = pytest.mark.anyio
@@ -54,7 +54,7 @@ def times(answer: Any, kind: str) -> list[tuple[float, float]]:
 
 
 async def explained(upstream: respx.MockRouter, query: str = POSTS, **settings: Any) -> Any:
-    async with serving(upstream, **EXPLAINED, **settings) as service:
+    async with running_service(upstream, **EXPLAINED, **settings) as service:
         await asyncio.sleep(5)  # times are since the request arrived, not since anything else
         return (await service.overview(query)).json()
 
@@ -115,9 +115,9 @@ async def test_each_attempt_is_there_and_what_lies_between(
     upstream = respx.MockRouter()
     upstream.route().mock(side_effect=Taking(*fates))
     given = {"upstream_url": "http://one.test", "upstreams": {"posts": settings}}
-    async with serving(upstream, **given, **EXPLAINED) as service:
+    async with running_service(upstream, **given, **EXPLAINED) as service:
         response = await service.overview(POSTS)
-    answer = told(response, MODELS.answer if response.is_success else MODELS.failed)
+    answer = body_of(response, MODELS.answer if response.is_success else MODELS.failed)
     # How long an attempt took is told by another clock than the one that runs here.
     assert sorted(spans(answer)) == sorted(expected)
     for secret in (".test", "http", "/posts", "broken"):
@@ -125,7 +125,7 @@ async def test_each_attempt_is_there_and_what_lies_between(
 
 
 async def test_a_pause_before_a_retry_has_its_length() -> None:
-    answer = await explained(but(posts=Taking((0.1, AGAIN), (0.1, GOOD))))
+    answer = await explained(upstream_with(posts=Taking((0.1, AGAIN), (0.1, GOOD))))
     assert times(answer, "backoff") == [(100.0, 1100.0)]
     assert [end for _, end in times(answer, "attempt")] == [100.0, 1200.0]
 
@@ -156,7 +156,7 @@ async def test_whoever_waits_for_a_permit_can_see_it(
     posts: float | None, took: float, expected: list[Span], waited: tuple[float, float]
 ) -> None:
     scarce = {"posts": {"concurrency": 1, "attempt_timeout": 60}}
-    async with serving(taking(posts=posts), upstreams=scarce, **EXPLAINED) as service:
+    async with running_service(taking(posts=posts), upstreams=scarce, **EXPLAINED) as service:
         first = asyncio.create_task(service.get("/v1/users/8/overview?include=posts"))
         await asyncio.sleep(0.2)
         for _ in range(20 if took else 0):
@@ -175,7 +175,9 @@ async def test_whoever_waits_behind_another_section_can_see_it() -> None:
 
 async def test_whoever_gives_up_waiting_can_be_seen() -> None:
     upstream = taking(user=(0.1, ABSENT), posts=0.5)
-    async with serving(upstream, upstreams={"posts": {"concurrency": 1}}, **EXPLAINED) as service:
+    async with running_service(
+        upstream, upstreams={"posts": {"concurrency": 1}}, **EXPLAINED
+    ) as service:
         first = asyncio.create_task(service.get("/v1/users/8/overview?include=posts"))
         await asyncio.sleep(0.2)
         answer = (await service.overview("?include=user,posts&explain=true")).json()
@@ -187,9 +189,11 @@ async def test_whoever_gives_up_waiting_can_be_seen() -> None:
 async def test_what_was_stored_is_told_in_the_moment_of_its_use() -> None:
     """What is done for others' sake is not, though it ends before this answer does."""
     kept = well("posts", 7, "max-age=10, stale-while-revalidate=10, stale-if-error=600")
-    upstream = but(posts=Taking(*[(0.1, kept)] * 2, (0.1, LATE)), todos=Taking(*[(0.3, GOOD)] * 4))
+    upstream = upstream_with(
+        posts=Taking(*[(0.1, kept)] * 2, (0.1, LATE)), todos=Taking(*[(0.3, GOOD)] * 4)
+    )
     seen = list[list[Span]]()
-    async with serving(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
+    async with running_service(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
         for pause in (0, 1, 10, 30):
             await asyncio.sleep(pause)
             answer = (await service.overview("?include=posts,todos&explain=true")).json()
@@ -211,7 +215,7 @@ async def test_a_call_that_is_shared_is_shown_to_the_one_that_began_it(
     end: End, outcome: str
 ) -> None:
     upstream = taking(posts=(0.5, end))
-    async with serving(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
+    async with running_service(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
         first = asyncio.create_task(service.overview(POSTS))
         await asyncio.sleep(0.2)
         second = await service.overview(POSTS)
@@ -222,7 +226,7 @@ async def test_a_call_that_is_shared_is_shown_to_the_one_that_began_it(
 
 async def test_a_shared_call_that_is_given_up_ends_there() -> None:
     upstream = taking(user=(0.1, ABSENT), posts=0.5)
-    async with serving(upstream, **EXPLAINED) as service:
+    async with running_service(upstream, **EXPLAINED) as service:
         first = asyncio.create_task(service.overview(POSTS))
         await asyncio.sleep(0.2)
         answer = (await service.overview("?include=user,posts&explain=true")).json()
@@ -233,8 +237,8 @@ async def test_a_shared_call_that_is_given_up_ends_there() -> None:
 
 async def test_a_shared_call_ends_where_it_is_left_for_another() -> None:
     """The one that began it had less time."""
-    upstream = but(posts=Taking((9.0, GOOD), (0.1, GOOD)))
-    async with serving(upstream, **EXPLAINED) as service:
+    upstream = upstream_with(posts=Taking((9.0, GOOD), (0.1, GOOD)))
+    async with running_service(upstream, **EXPLAINED) as service:
         first = asyncio.create_task(service.overview(POSTS, X_Request_Timeout_Ms="300"))
         await asyncio.sleep(0.1)
         answer = (await service.overview(POSTS)).json()
@@ -245,7 +249,7 @@ async def test_a_shared_call_ends_where_it_is_left_for_another() -> None:
 
 def test_times_are_those_of_the_clock_on_the_wall() -> None:
     async def main() -> None:
-        async with demonstrating(demo_latency=0.03) as service:
+        async with running_demo(demo_latency=0.03) as service:
             failing = {"X-Demo-Fault": "posts=failing"}
             response = await service.get("/v1/users/1/overview?explain=true", headers=failing)
         answer = response.json()

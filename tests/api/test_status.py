@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from app.problems.responses import Problem
-from tests.api.serving import (
+from tests.fakes import now
+from tests.in_process import (
     ABSENT,
     BROKEN,
     BUSY,
@@ -19,12 +20,11 @@ from tests.api.serving import (
     ONCE,
     POST,
     End,
-    but,
+    body_of,
     healthy,
-    serving,
-    told,
+    running_service,
+    upstream_with,
 )
-from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
 
@@ -48,9 +48,9 @@ pytestmark = pytest.mark.anyio
 async def test_one_failed_section_is_told_and_the_others_are_there(
     end: End, reason: str, status: int
 ) -> None:
-    async with serving(but(posts=end), upstreams=ONCE) as service:
+    async with running_service(upstream_with(posts=end), upstreams=ONCE) as service:
         response = await service.overview()
-    body = told(response, MODELS.answer)
+    body = body_of(response, MODELS.answer)
     assert (response.status_code, body["complete"]) == (200, False)
     assert [body[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
     error = body["posts"]["error"]
@@ -79,14 +79,14 @@ async def test_one_failed_section_is_told_and_the_others_are_there(
 async def test_what_leaves_nothing_to_tell_is_a_problem(
     ends: Mapping[str, End], query: str, status: int, reason: str
 ) -> None:
-    async with serving(but(**ends)) as service:
+    async with running_service(upstream_with(**ends)) as service:
         response = await service.overview(query)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-complete"] == "false"
     assert "etag" not in response.headers
-    problem = told(response, Problem if status == 404 else MODELS.failed)
+    problem = body_of(response, Problem if status == 404 else MODELS.failed)
     assert (problem["type"], problem["status"]) == (f"/problems/{reason}", status)
     assert problem["instance"] == "/v1/users/7/overview"
     assert problem["detail"]
@@ -104,7 +104,7 @@ async def test_what_leaves_nothing_to_tell_is_a_problem(
 async def test_as_long_as_something_is_there_the_answer_is_200(
     ends: Mapping[str, End], query: str
 ) -> None:
-    async with serving(but(**ends)) as service:
+    async with running_service(upstream_with(**ends)) as service:
         assert (await service.overview(query)).status_code == 200
 
 
@@ -125,12 +125,12 @@ async def test_a_required_failure_ends_its_siblings_at_once_and_shows_what_was_t
 
     upstream["todos"].mock(side_effect=slow)
     upstream["posts"].mock(side_effect=failing)
-    async with serving(upstream, upstreams=ONCE) as service:
+    async with running_service(upstream, upstreams=ONCE) as service:
         began = now()
         response = await service.overview("?require=posts")
         assert now() - began == pytest.approx(0.1)
     assert left == ["/todos"]
-    sections = told(response, MODELS.failed)["sections"]
+    sections = body_of(response, MODELS.failed)["sections"]
     assert {name: one["status"] for name, one in sections.items()} == {
         "user": "ok",
         "posts": "failed",
@@ -139,7 +139,7 @@ async def test_a_required_failure_ends_its_siblings_at_once_and_shows_what_was_t
 
 
 async def test_when_to_come_back_is_what_the_upstream_says() -> None:
-    async with serving(but(posts=BUSY)) as service:
+    async with running_service(upstream_with(posts=BUSY)) as service:
         response = await service.overview("?require=posts")
     assert response.headers["retry-after"] == "7"
     assert response.json()["sections"]["posts"]["error"]["retry_after"] == 7
@@ -152,7 +152,7 @@ async def test_when_to_come_back_is_what_the_upstream_says() -> None:
 async def test_a_broken_item_is_left_out_and_an_empty_list_is_no_failure(
     items: list[object], status: str, dropped: int | None
 ) -> None:
-    async with serving(but(posts=httpx.Response(200, json=items))) as service:
-        body = told(await service.overview(), MODELS.answer)
+    async with running_service(upstream_with(posts=httpx.Response(200, json=items))) as service:
+        body = body_of(await service.overview(), MODELS.answer)
     assert (body["posts"]["status"], body["posts"].get("dropped")) == (status, dropped)
     assert body["complete"] is (dropped == 0)

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.serving import (
+from tests.fakes import now
+from tests.in_process import (
     BROKEN,
     BUSY,
     FAULTY,
@@ -21,15 +22,14 @@ from tests.api.serving import (
     End,
     Hanging,
     Running,
-    but,
+    body_of,
     each,
     healthy,
     logged,
-    now_on,
-    serving,
-    told,
+    replace_route,
+    running_service,
+    upstream_with,
 )
-from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
 
@@ -56,10 +56,10 @@ def described(response: httpx.Response) -> str:
 @pytest.mark.parametrize("end", [BROKEN, LATE, FAULTY, httpx.Response(408)])
 async def test_what_failed_by_chance_is_tried_again(end: End, capsys: Captured) -> None:
     upstream = healthy()
-    now_on(upstream, "posts", one_after_the_other(end, GOOD))
-    async with serving(upstream) as service:
+    replace_route(upstream, "posts", one_after_the_other(end, GOOD))
+    async with running_service(upstream) as service:
         response = await service.overview(POSTS, X_Request_ID="find-me")
-    assert told(response, MODELS.answer)["complete"] is True
+    assert body_of(response, MODELS.answer)["complete"] is True
     assert described(response) == "retry"
     assert now() <= 0.025
     assert [call.request.headers["x-request-id"] for call in upstream["posts"].calls] == [
@@ -86,9 +86,9 @@ async def test_what_failed_by_chance_is_tried_again(end: End, capsys: Captured) 
     ],
 )
 async def test_how_often_is_told(end: End, attempts: int) -> None:
-    upstream = but(posts=end)
-    async with serving(upstream) as service:
-        section = told(await service.overview(), MODELS.answer)["posts"]
+    upstream = upstream_with(posts=end)
+    async with running_service(upstream) as service:
+        section = body_of(await service.overview(), MODELS.answer)["posts"]
     assert section["error"]["attempts"] == upstream["posts"].call_count == attempts
     assert section["error"]["detail"].endswith(f", {attempts} attempts") is (attempts > 1)
 
@@ -98,13 +98,13 @@ async def test_garbage_of_one_mirror_is_asked_for_at_another() -> None:
     upstream.get("http://a.test/posts?userId=7").respond(json="garbage")
     upstream.get("http://b.test/posts?userId=7").respond(json=[POST])
     mirrors = {"posts": {"urls": "http://a.test,http://b.test"}}
-    async with serving(upstream, upstreams=mirrors) as service:
-        assert told(await service.overview(POSTS), MODELS.answer)["complete"] is True
+    async with running_service(upstream, upstreams=mirrors) as service:
+        assert body_of(await service.overview(POSTS), MODELS.answer)["complete"] is True
 
 
 async def test_with_a_spent_budget_nothing_is_tried_again(capsys: Captured) -> None:
-    upstream = but(posts=BROKEN)
-    async with serving(upstream, upstreams={"posts": {"retry_budget": 0}}) as service:
+    upstream = upstream_with(posts=BROKEN)
+    async with running_service(upstream, upstreams={"posts": {"retry_budget": 0}}) as service:
         for _ in range(5):  # two extra attempts each: the reserve
             await service.overview(POSTS)
         assert lines(capsys, "retry budget spent") == []
@@ -120,9 +120,9 @@ async def test_a_late_mirror_is_raced_by_another(hedge: float) -> None:
     upstream.get("http://a.test/posts?userId=7").mock(side_effect=Hanging())
     upstream.get("http://b.test/posts?userId=7").respond(json=[POST])
     mirrors = {"posts": {"urls": "http://a.test,http://b.test", "hedge": hedge}}
-    async with serving(upstream, upstreams=mirrors) as service:
+    async with running_service(upstream, upstreams=mirrors) as service:
         response = await service.overview(POSTS)
-        assert told(response, MODELS.answer)["complete"] is True
+        assert body_of(response, MODELS.answer)["complete"] is True
         assert now() == pytest.approx(hedge)
         # Both at once is no hedge but a race that its owner has ordered.
         assert described(response) == ("hedge" if hedge else "")
@@ -139,8 +139,8 @@ async def test_all_that_was_special_is_told_in_one_word_each() -> None:
         await asyncio.sleep(0.1 if calls < 4 else 0)
         return GOOD if calls > 3 else FAULTY
 
-    now_on(upstream, "posts", first_broken_then_late)
-    async with serving(upstream, upstreams={"posts": {"hedge": 0.05}}) as service:
+    replace_route(upstream, "posts", first_broken_then_late)
+    async with running_service(upstream, upstreams={"posts": {"hedge": 0.05}}) as service:
         _, second = await asyncio.gather(*(service.overview(POSTS) for _ in range(2)))
     assert described(second) == "coalesced retry hedge"
 
@@ -148,24 +148,24 @@ async def test_all_that_was_special_is_told_in_one_word_each() -> None:
 async def test_an_upstream_that_keeps_failing_rests_and_is_tried_out_again(
     capsys: Captured,
 ) -> None:
-    upstream = but(posts=FAULTY)
-    async with serving(upstream, upstreams=ONCE) as service:
+    upstream = upstream_with(posts=FAULTY)
+    async with running_service(upstream, upstreams=ONCE) as service:
         for _ in range(20):
             await service.overview(POSTS)
         (opened,) = lines(capsys, "breaker open")
         assert (opened["upstream"], opened["mirror"], opened["level"]) == ("posts", 0, "warning")
         response = await service.overview(POSTS)
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        error = told(response, MODELS.failed)["sections"]["posts"]["error"]
+        error = body_of(response, MODELS.failed)["sections"]["posts"]["error"]
         assert (error["reason"], error["attempts"]) == ("circuit_open", 0)
         assert 0 < error["retry_after"] <= 1
-        whole = told(await service.overview(), MODELS.answer)
+        whole = body_of(await service.overview(), MODELS.answer)
         assert [whole[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
         assert upstream["posts"].call_count == 20
 
-        now_on(upstream, "posts", GOOD)
+        replace_route(upstream, "posts", GOOD)
         await asyncio.sleep(1)
-        assert told(await service.overview(POSTS), MODELS.answer)["complete"] is True
+        assert body_of(await service.overview(POSTS), MODELS.answer)["complete"] is True
     (closed,) = lines(capsys, "breaker closed")
     assert (closed["upstream"], closed["mirror"], closed["level"]) == ("posts", 0, "info")
 
@@ -177,8 +177,10 @@ async def test_however_many_fail_at_once_a_breaker_turns_once(capsys: Captured) 
         await asyncio.sleep(0.1)
         return FAULTY
 
-    now_on(upstream, "posts", failing)
-    async with serving(upstream, upstreams=ONCE, forward_headers=("accept-language",)) as service:
+    replace_route(upstream, "posts", failing)
+    async with running_service(
+        upstream, upstreams=ONCE, forward_headers=("accept-language",)
+    ) as service:
         asking = (service.overview(POSTS, Accept_Language=f"l{n}") for n in range(30))
         await asyncio.gather(*asking)
     assert len(lines(capsys, "breaker open")) == 1
@@ -221,7 +223,9 @@ async def congested(service: Running, *sections: str) -> AsyncIterator[None]:
 async def test_what_can_only_wait_in_vain_is_turned_away_on_arrival(capsys: Captured) -> None:
     hanging = Hanging()
     async with (
-        serving(but(user=hanging, posts=hanging, todos=hanging), **CROWDED) as service,
+        running_service(
+            upstream_with(user=hanging, posts=hanging, todos=hanging), **CROWDED
+        ) as service,
         congested(service, *NAMES),
     ):
         began = now()
@@ -232,7 +236,7 @@ async def test_what_can_only_wait_in_vain_is_turned_away_on_arrival(capsys: Capt
         assert response.status_code == 503
         assert response.headers["content-type"] == "application/problem+json"
         assert response.headers["retry-after"] == "3"
-        problem = told(response, MODELS.failed)
+        problem = body_of(response, MODELS.failed)
         assert problem["type"] == "/problems/overloaded"
         for name in NAMES:
             error = problem["sections"][name]["error"]
@@ -250,7 +254,9 @@ async def test_who_has_more_time_may_wait_and_who_asks_the_same_is_no_load(
 ) -> None:
     hanging = Hanging()
     async with (
-        serving(but(user=hanging, posts=hanging, todos=hanging), **CROWDED) as service,
+        running_service(
+            upstream_with(user=hanging, posts=hanging, todos=hanging), **CROWDED
+        ) as service,
         congested(service, *NAMES),
     ):
         asking = asyncio.ensure_future(
@@ -263,18 +269,21 @@ async def test_who_has_more_time_may_wait_and_who_asks_the_same_is_no_load(
 
 
 async def test_as_long_as_there_is_something_to_tell_nobody_is_turned_away() -> None:
-    async with serving(but(posts=Hanging()), **CROWDED) as service, congested(service, "posts"):
-        body = told(await service.overview(Accept_Language="nn"), MODELS.answer)
+    async with (
+        running_service(upstream_with(posts=Hanging()), **CROWDED) as service,
+        congested(service, "posts"),
+    ):
+        body = body_of(await service.overview(Accept_Language="nn"), MODELS.answer)
         assert [body[name]["status"] for name in NAMES] == ["ok", "failed", "ok"]
         assert body["posts"]["error"]["reason"] == "overloaded"
 
 
 async def test_what_is_stored_is_served_in_any_crowd() -> None:
     upstream = healthy()
-    async with serving(upstream, **CROWDED) as service:
+    async with running_service(upstream, **CROWDED) as service:
         await service.overview(Accept_Language="nn")
         for name in NAMES:
-            now_on(upstream, name, Hanging())
+            replace_route(upstream, name, Hanging())
         async with congested(service, *NAMES):
             response = await service.overview(Accept_Language="nn")
-            assert told(response, MODELS.answer)["complete"] is True
+            assert body_of(response, MODELS.answer)["complete"] is True

@@ -17,7 +17,7 @@ from app.resilience.latency import Latency
 from app.resilience.layers.limit import limit
 from app.resilience.layers.shed import shed
 from app.resilience.layers.timeout import timeout
-from tests.fakes import a_call, a_context, an_answer, ending, now, on_virtual_time
+from tests.fakes import a_call, a_context, an_answer, now, on_virtual_time, result_or_error
 
 
 def a_limit(
@@ -237,7 +237,9 @@ def test_under_three_times_what_it_bears_an_upstream_goes_on_giving_what_it_can(
             deadline = now() + patience
             # Turned away on arrival, as the service does it.
             admission = Admission(lambda: [bulkhead.expected_wait()])
-            end = await ending(fetch(a_call(replace(a_context(deadline), admission=admission))))
+            end = await result_or_error(
+                fetch(a_call(replace(a_context(deadline), admission=admission)))
+            )
             assert isinstance(end, Answer | Timeout | Overloaded)
             assert now() <= deadline + 1e-6
             good += isinstance(end, Answer) and now() <= lasts

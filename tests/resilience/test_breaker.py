@@ -22,7 +22,7 @@ from app.resilience.events import BreakerStateChanged
 from app.resilience.latency import Latency
 from app.resilience.layers.circuit_breaker import circuit_breaker
 from app.resilience.layers.timeout import timeout
-from tests.fakes import FakeUpstream, a_call, a_context, ending, now, on_virtual_time
+from tests.fakes import FakeUpstream, a_call, a_context, now, on_virtual_time, result_or_error
 
 pytestmark = pytest.mark.anyio
 
@@ -214,19 +214,19 @@ def test_whatever_happens_it_does_as_a_naive_one_does() -> None:
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def events() -> list[Event]:
     return []
 
 
-def turns(told: list[Event]) -> list[Event]:
-    """That it may be tried again follows from the clock, and may be told or not."""
-    return [one for one in told if one != BreakerStateChanged("posts", 7, "half_open")]
+def turns(events: list[Event]) -> list[Event]:
+    """That it may be tried again follows from the clock, and may be events or not."""
+    return [one for one in events if one != BreakerStateChanged("posts", 7, "half_open")]
 
 
 def protected(
     upstream: Fetch,
     breaker: Breaker,
-    told: list[Event] | None = None,
+    events: list[Event] | None = None,
     *,
     latency: Latency | None = None,
     attempt_timeout: float = 0.8,
@@ -234,7 +234,7 @@ def protected(
     layer = circuit_breaker(
         breaker,
         latency or Latency(),
-        ([] if told is None else told).append,
+        ([] if events is None else events).append,
         mirror=7,
         attempt_timeout=attempt_timeout,
     )
@@ -244,7 +244,7 @@ def protected(
 async def test_an_open_circuit_ends_the_call_at_once_without_asking() -> None:
     upstream, breaker = FakeUpstream(), an_open_breaker()
     await asyncio.sleep(0.25)
-    refusal = await ending(protected(upstream, breaker)(a_call()))
+    refusal = await result_or_error(protected(upstream, breaker)(a_call()))
     assert isinstance(refusal, CircuitOpen)
     assert refusal.retry_after == 0.75
     assert (upstream.began, now()) == ([], 0.25)
@@ -255,7 +255,7 @@ async def test_who_meets_the_probe_may_come_back_in_a_second() -> None:
     await asyncio.sleep(1)
     probe = asyncio.ensure_future(fetch(a_call()))
     await asyncio.sleep(0.25)
-    refusal = await ending(fetch(a_call()))
+    refusal = await result_or_error(fetch(a_call()))
     assert isinstance(refusal, CircuitOpen)
     assert refusal.retry_after == 1.0
     await probe
@@ -283,14 +283,16 @@ async def test_who_meets_the_probe_may_come_back_in_a_second() -> None:
     ids=lambda value: value if isinstance(value, str) else repr(value),
 )
 async def test_a_probe_that_ends_so_leaves_the_circuit(
-    told: list[Event], failure: Exception, state: State
+    events: list[Event], failure: Exception, state: State
 ) -> None:
     """Blamed on the mirror: open. An answer, if not a welcome one: closed. Neither: no change."""
     breaker, upstream = an_open_breaker(), FakeUpstream(0, failure)
     await asyncio.sleep(1)
-    assert await ending(protected(upstream, breaker, told)(a_call())) is failure
+    assert await result_or_error(protected(upstream, breaker, events)(a_call())) is failure
     assert breaker.state(now()) == state
-    assert turns(told) == ([] if state == "half_open" else [BreakerStateChanged("posts", 7, state)])
+    assert turns(events) == (
+        [] if state == "half_open" else [BreakerStateChanged("posts", 7, state)]
+    )
     assert (breaker.try_acquire(now()) is None) is (state == "open")
 
 
@@ -300,7 +302,7 @@ async def test_what_most_attempts_need_is_a_fair_time(allotted: float, state: St
     for _ in range(20):
         latency.add(0.1)
     await asyncio.sleep(1)
-    await ending(
+    await result_or_error(
         protected(FakeUpstream(0, Timeout("late", allotted=allotted)), breaker, latency=latency)(
             a_call()
         )
@@ -314,7 +316,7 @@ async def test_the_attempt_timeout_is_a_fair_time_however_slow_the_mirror_is() -
         latency.add(5.0)
     await asyncio.sleep(1)
     upstream = FakeUpstream(0, Timeout("late", allotted=0.8))
-    await ending(protected(upstream, breaker, latency=latency)(a_call()))
+    await result_or_error(protected(upstream, breaker, latency=latency)(a_call()))
     assert breaker.state(now()) == "open"
 
 
@@ -327,7 +329,7 @@ def test_who_had_the_whole_attempt_timeout_is_to_blame_whatever_the_time_is(
         breaker = an_open_breaker(start - 2)
         exchange = timeout(attempt_timeout)(FakeUpstream(seconds=60))
         fetch = protected(exchange, breaker, attempt_timeout=attempt_timeout)
-        assert isinstance(await ending(fetch(a_call(a_context(1e9)))), Timeout)
+        assert isinstance(await result_or_error(fetch(a_call(a_context(1e9)))), Timeout)
         assert breaker.state(now()) == "open"
 
     on_virtual_time(main)
@@ -357,7 +359,7 @@ async def test_a_cancelled_probe_frees_the_place_for_the_next() -> None:
     await asyncio.sleep(1)
     probe = asyncio.ensure_future(protected(hanging, breaker)(a_call()))
     await asyncio.sleep(0.1)
-    assert isinstance(await ending(protected(well, breaker)(a_call())), CircuitOpen)
+    assert isinstance(await result_or_error(protected(well, breaker)(a_call())), CircuitOpen)
     probe.cancel()
     await asyncio.wait([probe])
     assert (probe.cancelled(), breaker.state(now())) == (True, "half_open")
@@ -369,35 +371,36 @@ async def test_of_a_hundred_waiting_calls_exactly_one_goes_through_when_it_is_ha
     upstream = FakeUpstream(seconds=0.1)
     fetch = protected(upstream, an_open_breaker())
     await asyncio.sleep(1)
-    ends = await asyncio.gather(*(ending(fetch(a_call())) for _ in range(100)))
+    ends = await asyncio.gather(*(result_or_error(fetch(a_call())) for _ in range(100)))
     assert upstream.began == [1.0]
     assert [type(end) for end in ends] == [Answer, *[CircuitOpen] * 99]
 
 
-async def test_a_good_call_leaves_a_closed_circuit_alone(told: list[Event]) -> None:
+async def test_a_good_call_leaves_a_closed_circuit_alone(events: list[Event]) -> None:
     breaker = Breaker()
     for _ in range(3):
-        assert isinstance(await protected(FakeUpstream(), breaker, told)(a_call()), Answer)
-    assert (breaker.state(now()), told) == ("closed", [])
+        assert isinstance(await protected(FakeUpstream(), breaker, events)(a_call()), Answer)
+    assert (breaker.state(now()), events) == ("closed", [])
 
 
-async def test_it_is_told_when_the_circuit_opens_stays_open_and_closes(told: list[Event]) -> None:
+async def test_it_is_told_when_the_circuit_opens_stays_open_and_closes(events: list[Event]) -> None:
     breaker = Breaker()
     broken, well = (
-        protected(upstream, breaker, told) for upstream in (FakeUpstream(0, BROKEN), FakeUpstream())
+        protected(upstream, breaker, events)
+        for upstream in (FakeUpstream(0, BROKEN), FakeUpstream())
     )
     for _ in range(19):
-        await ending(broken(a_call()))
-    assert told == []
+        await result_or_error(broken(a_call()))
+    assert events == []
     for _ in range(3):  # the twentieth, and two that meet the open circuit
-        await ending(broken(a_call()))
-    assert turns(told) == [BreakerStateChanged("posts", 7, "open")]
+        await result_or_error(broken(a_call()))
+    assert turns(events) == [BreakerStateChanged("posts", 7, "open")]
     await asyncio.sleep(1)
-    await ending(broken(a_call()))
-    assert turns(told) == [BreakerStateChanged("posts", 7, "open")] * 2
+    await result_or_error(broken(a_call()))
+    assert turns(events) == [BreakerStateChanged("posts", 7, "open")] * 2
     await asyncio.sleep(1)
     await well(a_call())
-    assert turns(told) == [
+    assert turns(events) == [
         BreakerStateChanged("posts", 7, "open"),
         BreakerStateChanged("posts", 7, "open"),
         BreakerStateChanged("posts", 7, "closed"),
@@ -406,17 +409,17 @@ async def test_it_is_told_when_the_circuit_opens_stays_open_and_closes(told: lis
 
 @pytest.mark.parametrize("failure", [BROKEN, Overloaded("no capacity"), UpstreamStatus(400)])
 async def test_those_that_were_in_flight_when_it_opened_do_not_tell_it_again(
-    told: list[Event], failure: Failure
+    events: list[Event], failure: Failure
 ) -> None:
     breaker = Breaker()
     early = [
         asyncio.ensure_future(
-            ending(protected(FakeUpstream(seconds, failure), breaker, told)(a_call()))
+            result_or_error(protected(FakeUpstream(seconds, failure), breaker, events)(a_call()))
         )
         for seconds in [0.5] * 30 + [1.5] * 30
     ]
     await asyncio.sleep(0.25)
     for _ in range(20):
-        await ending(protected(FakeUpstream(0, BROKEN), breaker, told)(a_call()))
+        await result_or_error(protected(FakeUpstream(0, BROKEN), breaker, events)(a_call()))
     await asyncio.gather(*early)
-    assert told == [BreakerStateChanged("posts", 7, "open")]
+    assert events == [BreakerStateChanged("posts", 7, "open")]

@@ -37,11 +37,11 @@ from tests.fakes import (
     a_question,
     a_shed_context,
     an_answer,
-    ending,
     kept,
     leaving_nothing,
     now,
     on_virtual_time,
+    result_or_error,
 )
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +51,7 @@ BUSY = UpstreamStatus(503, retry_after=1.0)
 
 @dataclass
 class Scripted:
-    """A mirror that ends its calls as told, one after the other, and the last way from then on."""
+    """A mirror whose calls end as scripted, the last way from then on."""
 
     ends: list[Answer | Exception]
     seconds: float = 0.0
@@ -67,17 +67,17 @@ class Scripted:
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def events() -> list[Event]:
     return []
 
 
-def a_pipeline(*mirrors: Fetch, told: list[Event] | None = None, **settings: Any) -> Upstream:
+def a_pipeline(*mirrors: Fetch, events: list[Event] | None = None, **settings: Any) -> Upstream:
     return pipeline(
         mirrors,
         UpstreamSettings(**({"retries": 0} | settings)),
         store=Store(),
         request_timeout=3.0,
-        emit=([] if told is None else told).append,
+        emit=([] if events is None else events).append,
     )
 
 
@@ -86,8 +86,8 @@ def about(number: int, deadline: float = 10.0) -> Call:
     return Call(replace(a_question(), target=f"/posts/{number}"), a_context(deadline))
 
 
-def of_kind(kind: type[Event], told: Sequence[Event]) -> list[Any]:
-    return [event for event in told if isinstance(event, kind)]
+def of_kind(kind: type[Event], events: Sequence[Event]) -> list[Any]:
+    return [event for event in events if isinstance(event, kind)]
 
 
 def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
@@ -96,9 +96,9 @@ def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
         breaker.on_failure(generation, now())
 
 
-async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
+async def test_what_is_stored_starts_no_flight(events: list[Event]) -> None:
     mirror = Scripted([an_answer(cache_policy=kept(9.0))])
-    upstream = a_pipeline(mirror, told=told)
+    upstream = a_pipeline(mirror, events=events)
     await upstream.fetch(a_call())
     open_circuit(upstream)
     upstream.bulkhead.try_acquire()
@@ -108,13 +108,13 @@ async def test_what_is_stored_starts_no_flight(told: list[Event]) -> None:
     )
     assert upstream.lookup(call)
     assert asyncio.all_tasks() == tasks
-    assert told[1:] == [ServedFromCache(call, stale=False)]
+    assert events[1:] == [ServedFromCache(call, stale=False)]
     assert mirror.began == [0.0]
 
 
-async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list[Event]) -> None:
+async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(events: list[Event]) -> None:
     mirror = Scripted([an_answer(b"old", cache_policy=kept(1, 9)), an_answer(b"new")], seconds=1)
-    upstream = a_pipeline(mirror, told=told, attempt_timeout=2)
+    upstream = a_pipeline(mirror, events=events, attempt_timeout=2)
     await upstream.fetch(a_call())
     async with leaving_nothing():
         upstream.lookup(a_call())
@@ -123,40 +123,40 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(told: list
         await asyncio.sleep(0.1)
     assert answer.data.json == b"new"
     assert (mirror.began, now()) == ([0.0, 1.0], 2.1)
-    assert len(of_kind(Coalesced, told)) == len(of_kind(RefreshEnded, told)) == 1
+    assert len(of_kind(Coalesced, events)) == len(of_kind(RefreshEnded, events)) == 1
     assert upstream.budget.balance == 10
 
 
-async def test_a_refresh_gets_no_more_time_than_refresh_timeout(told: list[Event]) -> None:
+async def test_a_refresh_gets_no_more_time_than_refresh_timeout(events: list[Event]) -> None:
     mirror = Scripted([an_answer(cache_policy=kept(0, 99)), Unreachable("x")])
-    upstream = a_pipeline(mirror, told=told, attempt_timeout=60)
+    upstream = a_pipeline(mirror, events=events, attempt_timeout=60)
     await upstream.fetch(a_call())
     mirror.seconds = 60
     async with leaving_nothing():
         upstream.lookup(a_call())
         await asyncio.sleep(3.01)
-    (ended,) = of_kind(RefreshEnded, told)
+    (ended,) = of_kind(RefreshEnded, events)
     assert isinstance(ended.failure, Timeout)
 
 
-async def test_passengers_share_the_attempts_and_their_price(told: list[Event]) -> None:
+async def test_passengers_share_the_attempts_and_their_price(events: list[Event]) -> None:
     mirror = Scripted([BUSY, BUSY, an_answer()])
-    upstream = a_pipeline(mirror, told=told, retries=2)
+    upstream = a_pipeline(mirror, events=events, retries=2)
     calls = [a_call() for _ in range(5)]
     async with leaving_nothing():
         answers = await asyncio.gather(*map(upstream.fetch, calls))
     assert all(answer is answers[0] for answer in answers)
     assert mirror.began == [0.0, 1.0, 2.0]
     assert upstream.budget.balance == 8
-    assert len(of_kind(Retrying, told)) == 2
+    assert len(of_kind(Retrying, events)) == 2
     assert [(call.tally.attempts, call.tally.retries) for call in calls] == [(3, 2)] * 5
 
 
 async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
-    told: list[Event],
+    events: list[Event],
 ) -> None:
     mirror = Scripted([BUSY, an_answer()])
-    upstream = a_pipeline(mirror, told=told, retries=2)
+    upstream = a_pipeline(mirror, events=events, retries=2)
     for _ in range(3):
         upstream.budget.try_withdraw()
     flight = asyncio.ensure_future(upstream.fetch(a_call()))
@@ -166,7 +166,7 @@ async def test_who_was_turned_away_may_fly_with_others_but_begins_nothing(
     with pytest.raises(Overloaded, match="waiting") as turned_away:
         await upstream.fetch(alone)
     assert (now(), turned_away.value.retry_after) == (0.5, 1.5)
-    assert of_kind(Shed, told) == [Shed(alone, turned_away.value)]
+    assert of_kind(Shed, events) == [Shed(alone, turned_away.value)]
     assert alone.tally.attempts == 0
     assert await upstream.fetch(a_call(congested)) is await flight
     assert upstream.budget.balance == pytest.approx(6.2)  # it has not even earned
@@ -185,27 +185,27 @@ async def test_a_retry_goes_to_another_mirror() -> None:
 async def test_garbage_is_asked_for_again_only_elsewhere(mirrors: int, attempts: int) -> None:
     all_mirrors = [Scripted([InvalidPayload("garbage")]) for _ in range(mirrors)]
     upstream, call = a_pipeline(*all_mirrors, retries=1), a_call()
-    await ending(upstream.fetch(call))
+    await result_or_error(upstream.fetch(call))
     assert call.tally.attempts == attempts
 
 
-async def test_one_turn_of_the_mirrors_is_one_try(told: list[Event]) -> None:
+async def test_one_turn_of_the_mirrors_is_one_try(events: list[Event]) -> None:
     mirrors = [Scripted([BUSY]) for _ in range(2)]
-    upstream, call = a_pipeline(*mirrors, told=told, retries=1, hedge=5), a_call()
-    assert await ending(upstream.fetch(call)) is BUSY
+    upstream, call = a_pipeline(*mirrors, events=events, retries=1, hedge=5), a_call()
+    assert await result_or_error(upstream.fetch(call)) is BUSY
     assert [mirror.began for mirror in mirrors] == [[0.0, 1.0]] * 2
     assert (call.tally.attempts, call.tally.retries, call.tally.hedges) == (4, 1, 2)
-    assert len(of_kind(Retrying, told)) == 1
+    assert len(of_kind(Retrying, events)) == 1
 
 
-async def test_a_hedge_goes_out_when_an_attempt_is_late(told: list[Event]) -> None:
+async def test_a_hedge_goes_out_when_an_attempt_is_late(events: list[Event]) -> None:
     mirrors = FakeUpstream(60), FakeUpstream(0.1)
-    upstream = a_pipeline(*mirrors, told=told, hedge=0.2)
+    upstream = a_pipeline(*mirrors, events=events, hedge=0.2)
     async with leaving_nothing():
         await upstream.fetch(a_call())
     assert mirrors[0].cancelled == 1
     assert now() == pytest.approx(0.3)
-    assert len(of_kind(Hedging, told)) == 1
+    assert len(of_kind(Hedging, events)) == 1
 
 
 @pytest.mark.parametrize("hedge", ["off", 5])
@@ -231,11 +231,13 @@ async def test_an_open_circuit_does_not_queue() -> None:
     await holder
 
 
-async def test_the_wait_for_a_permit_is_not_held_against_a_mirror(told: list[Event]) -> None:
-    upstream = a_pipeline(FakeUpstream(9), told=told, concurrency=1, attempt_timeout=60)
+async def test_the_wait_for_a_permit_is_not_held_against_a_mirror(events: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(9), events=events, concurrency=1, attempt_timeout=60)
     holder = asyncio.ensure_future(upstream.fetch(about(0)))
     await asyncio.sleep(0.1)
-    ends = await asyncio.gather(*(ending(upstream.fetch(about(n, 2))) for n in range(1, 30)))
+    ends = await asyncio.gather(
+        *(result_or_error(upstream.fetch(about(n, 2))) for n in range(1, 30))
+    )
     assert {type(end) for end in ends} == {Overloaded}
     assert upstream.breakers[0].state(now()) == "closed"
     await holder
@@ -248,7 +250,7 @@ async def test_who_flies_with_somebody_in_a_hurry_is_not_dropped_from_the_queue_
         upstream.latency.add(seconds)
     upstream.bulkhead.try_acquire()
     calls = about(1, 1.9), about(1, 9)
-    ends = asyncio.gather(*(ending(upstream.fetch(call)) for call in calls))
+    ends = asyncio.gather(*(result_or_error(upstream.fetch(call)) for call in calls))
     await asyncio.sleep(1)
     upstream.bulkhead.release()
     hasty, patient = await ends
@@ -270,66 +272,68 @@ async def test_nobody_backs_off_with_a_permit() -> None:
     assert mirror.began == [0.0, 0.5, 1.0]
 
 
-async def test_the_wait_for_a_permit_is_not_the_attempts_time(told: list[Event]) -> None:
-    upstream = a_pipeline(FakeUpstream(seconds=0.7), told=told, concurrency=1)
+async def test_the_wait_for_a_permit_is_not_the_attempts_time(events: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(seconds=0.7), events=events, concurrency=1)
     await asyncio.gather(*(upstream.fetch(about(number)) for number in range(3)))
     assert now() == pytest.approx(2.1)
-    assert [one.failure for one in of_kind(AttemptEnded, told)] == [None, None, None]
+    assert [one.failure for one in of_kind(AttemptEnded, events)] == [None, None, None]
 
 
-async def test_an_attempt_that_timed_out_is_counted_and_told(told: list[Event]) -> None:
+async def test_an_attempt_that_timed_out_is_counted_and_told(events: list[Event]) -> None:
     call = a_call()
-    failure = await ending(a_pipeline(FakeUpstream(seconds=60), told=told).fetch(call))
+    failure = await result_or_error(a_pipeline(FakeUpstream(seconds=60), events=events).fetch(call))
     assert isinstance(failure, Timeout)
-    assert [(one.call, one.failure) for one in of_kind(AttemptEnded, told)] == [(call, failure)]
+    assert [(one.call, one.failure) for one in of_kind(AttemptEnded, events)] == [(call, failure)]
     assert call.tally.attempts == 1
     assert now() == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(("attempt_timeout", "seconds"), [(0.8, 0.8), (30, 3.0)])
 async def test_attempts_that_had_a_fair_time_and_timed_out_open_the_circuit(
-    told: list[Event], attempt_timeout: float, seconds: float
+    events: list[Event], attempt_timeout: float, seconds: float
 ) -> None:
-    upstream = a_pipeline(FakeUpstream(60), told=told, attempt_timeout=attempt_timeout)
-    await asyncio.gather(*(ending(upstream.fetch(about(n, seconds))) for n in range(20)))
-    assert of_kind(BreakerStateChanged, told) == [BreakerStateChanged("posts", 0, "open")]
-    assert isinstance(await ending(upstream.fetch(about(20))), CircuitOpen)
+    upstream = a_pipeline(FakeUpstream(60), events=events, attempt_timeout=attempt_timeout)
+    await asyncio.gather(*(result_or_error(upstream.fetch(about(n, seconds))) for n in range(20)))
+    assert of_kind(BreakerStateChanged, events) == [BreakerStateChanged("posts", 0, "open")]
+    assert isinstance(await result_or_error(upstream.fetch(about(20))), CircuitOpen)
 
 
-async def test_an_attempt_that_the_deadline_ends_timed_out_and_is_told(told: list[Event]) -> None:
-    upstream = a_pipeline(FakeUpstream(seconds=60), told=told, attempt_timeout=30)
-    failure = await ending(upstream.fetch(a_call(a_context(deadline=2.0))))
+async def test_an_attempt_that_the_deadline_ends_timed_out_and_is_told(events: list[Event]) -> None:
+    upstream = a_pipeline(FakeUpstream(seconds=60), events=events, attempt_timeout=30)
+    failure = await result_or_error(upstream.fetch(a_call(a_context(deadline=2.0))))
     assert isinstance(failure, Timeout)
-    assert [one.failure for one in of_kind(AttemptEnded, told)] == [failure]
+    assert [one.failure for one in of_kind(AttemptEnded, events)] == [failure]
     assert now() == pytest.approx(2.0)
 
 
 async def test_a_call_that_waits_for_a_permit_in_vain_is_overloaded_and_no_attempt(
-    told: list[Event],
+    events: list[Event],
 ) -> None:
     mirror = FakeUpstream(seconds=60)
-    upstream = a_pipeline(mirror, told=told, attempt_timeout=60, concurrency=1)
+    upstream = a_pipeline(mirror, events=events, attempt_timeout=60, concurrency=1)
     patient = asyncio.ensure_future(upstream.fetch(about(1, 30)))
     await asyncio.sleep(0.1)
     call = about(2, 2.0)
-    assert isinstance(await ending(upstream.fetch(call)), Overloaded)
+    assert isinstance(await result_or_error(upstream.fetch(call)), Overloaded)
     assert 2.0 <= now() <= 2.01
-    assert (call.tally.attempts, of_kind(AttemptEnded, told), len(mirror.began)) == (0, [], 1)
-    await ending(patient)
+    assert (call.tally.attempts, of_kind(AttemptEnded, events), len(mirror.began)) == (0, [], 1)
+    await result_or_error(patient)
 
 
 @pytest.mark.parametrize(("concurrency", "fan_out"), [(1, 10), (64, 1)])
 async def test_a_permit_that_comes_only_at_the_deadline_is_no_permit_before_it(
-    told: list[Event], concurrency: int, fan_out: int
+    events: list[Event], concurrency: int, fan_out: int
 ) -> None:
     mirror, context = FakeUpstream(seconds=60), a_context(deadline=2.0, fan_out=fan_out)
-    upstream = a_pipeline(mirror, told=told, attempt_timeout=60, concurrency=concurrency)
+    upstream = a_pipeline(mirror, events=events, attempt_timeout=60, concurrency=concurrency)
     first, second = a_call(context), a_call(context, upstream="users")
-    ends = await asyncio.gather(ending(upstream.fetch(first)), ending(upstream.fetch(second)))
+    ends = await asyncio.gather(
+        result_or_error(upstream.fetch(first)), result_or_error(upstream.fetch(second))
+    )
     assert isinstance(ends[0], Timeout)
     assert isinstance(ends[1], Overloaded)
     assert (first.tally.attempts, second.tally.attempts) == (1, 0)
-    assert [one.call for one in of_kind(AttemptEnded, told)] == [first]
+    assert [one.call for one in of_kind(AttemptEnded, events)] == [first]
     assert len(mirror.began) == 1
 
 
@@ -412,10 +416,10 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
             call = about(client.about, client.start + client.patience)
             answer = upstream.lookup(call)
             if answer is None:
-                asking = asyncio.ensure_future(ending(upstream.fetch(call)))
+                asking = asyncio.ensure_future(result_or_error(upstream.fetch(call)))
                 await asyncio.wait([asking], timeout=client.leaves)
                 asking.cancel()
-                end = await ending(asking)
+                end = await result_or_error(asking)
                 assert now() <= client.start + client.patience + 0.05
                 assert isinstance(end, Answer | Failure | asyncio.CancelledError)
                 answer = end if isinstance(end, Answer) else None

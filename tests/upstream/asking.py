@@ -10,7 +10,7 @@ from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client
 from app.upstream.exchange import exchange
-from tests.fakes import a_context, ending
+from tests.fakes import a_context, result_or_error
 
 JSON = {"content-type": "application/json"}
 BODY = b'[{"userId":1,"id":1,"title":"t","body":"b"}]'
@@ -57,6 +57,6 @@ async def answered(body: bytes = BODY, status: int = 200, **headers: str) -> Ans
 
 
 async def failed(response: httpx.Response, question: Question | None = None) -> Failure:
-    failure = await ending(asked(lambda _: response, question))
+    failure = await result_or_error(asked(lambda _: response, question))
     assert isinstance(failure, Failure)
     return failure

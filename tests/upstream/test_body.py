@@ -8,7 +8,7 @@ import pytest
 from app.call import Answer
 from app.errors import InvalidPayload
 from app.settings import UpstreamSettings
-from tests.fakes import ending
+from tests.fakes import result_or_error
 from tests.upstream.asking import BODY, JSON, Stream, answered, asked, failed
 
 pytestmark = pytest.mark.anyio
@@ -46,13 +46,15 @@ async def test_a_compressed_body_is_read_as_what_it_was(coding: str, body: bytes
 
 @pytest.mark.parametrize("coding", ["br", "deflate", "gzip, gzip", "zstd"])
 async def test_a_compression_not_asked_for_is_refused(coding: str) -> None:
-    assert isinstance(await ending(answered(content_encoding=coding)), InvalidPayload)
+    assert isinstance(await result_or_error(answered(content_encoding=coding)), InvalidPayload)
 
 
 async def test_an_endless_body_is_read_no_further_than_its_bound() -> None:
     stream = Stream(b"[", *[b" " * 1000] * 100, b"]")
     response = httpx.Response(200, headers=JSON, stream=stream)
-    failure = await ending(asked(lambda _: response, settings=UpstreamSettings(max_body=10_000)))
+    failure = await result_or_error(
+        asked(lambda _: response, settings=UpstreamSettings(max_body=10_000))
+    )
     assert isinstance(failure, InvalidPayload)
     assert failure.detail == "the body is too large"
     assert (stream.read, stream.closed) == (11, True)
@@ -69,5 +71,5 @@ async def test_the_bound_is_exact_and_holds_within_compression(
         200, headers=JSON | {"Content-Encoding": coding}, stream=Stream(body[:50], body[50:])
     )
     settings = UpstreamSettings(max_body=len(plain) + room)
-    end = await ending(asked(lambda _: response, settings=settings))
+    end = await result_or_error(asked(lambda _: response, settings=settings))
     assert isinstance(end, Answer if fits else InvalidPayload)

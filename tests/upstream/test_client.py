@@ -2,7 +2,7 @@ import httpx
 import pytest
 
 from app.upstream.client import Client
-from tests.fakes import ending
+from tests.fakes import result_or_error
 
 pytestmark = pytest.mark.anyio
 
@@ -54,5 +54,5 @@ async def test_a_streamed_response_is_left_open() -> None:
 async def test_a_closed_client_sends_nothing() -> None:
     client = Client(httpx.MockTransport(lambda _: httpx.Response(200)))
     await client.aclose()
-    error = await ending(client.get("http://a.test/"))
+    error = await result_or_error(client.get("http://a.test/"))
     assert isinstance(error, RuntimeError)

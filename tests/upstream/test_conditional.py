@@ -9,7 +9,7 @@ import pytest
 from app.call import UNCACHEABLE, Answer, Call, Data, Question
 from app.errors import UpstreamStatus
 from app.settings import UpstreamSettings
-from tests.fakes import a_call, a_context, an_answer, ending, now
+from tests.fakes import a_call, a_context, an_answer, now, result_or_error
 from tests.upstream.asking import BODY, JSON, Stream, sent
 
 pytestmark = pytest.mark.anyio
@@ -103,6 +103,6 @@ async def test_another_answer_takes_the_place_of_the_one_we_had() -> None:
 @pytest.mark.parametrize("known", [None, an_answer()], ids=["nothing known", "no validators"])
 async def test_a_304_that_nobody_asked_for_is_a_status_like_any_other(known: Answer | None) -> None:
     call = Call(QUESTION, a_context(), known=known)
-    failure = await ending(sent(lambda _: httpx.Response(304, headers=JSON), call))
+    failure = await result_or_error(sent(lambda _: httpx.Response(304, headers=JSON), call))
     assert isinstance(failure, UpstreamStatus)
     assert (failure.cause, call.tally.validated) == ("HTTP 304", False)

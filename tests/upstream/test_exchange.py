@@ -22,7 +22,7 @@ from app.errors import (
 from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.sources.users import user
-from tests.fakes import ending, now
+from tests.fakes import now, result_or_error
 from tests.upstream.asking import BODY, JSON, Stream, answered, asked, failed
 
 pytestmark = pytest.mark.anyio
@@ -137,7 +137,7 @@ async def test_what_breaks_on_the_way_is_a_failure_that_keeps_secrets(
     def broken(_: httpx.Request) -> httpx.Response:
         raise raised
 
-    failure = await ending(asked(broken))
+    failure = await result_or_error(asked(broken))
     assert isinstance(failure, kind)
     assert (failure.cause or "").startswith(cause)
     assert SECRET not in f"{failure.detail}{failure.cause}"
@@ -157,7 +157,7 @@ async def test_the_systems_own_word_is_told_to_the_log(beneath: Exception, word:
     def refused(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError(SECRET) from beneath
 
-    failure = await ending(asked(refused))
+    failure = await result_or_error(asked(refused))
     assert isinstance(failure, Unreachable)
     assert failure.cause == f"ConnectError: {word}"
 
@@ -166,7 +166,7 @@ async def test_a_bug_in_the_transport_is_no_failure() -> None:
     def buggy(_: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError
 
-    assert isinstance(await ending(asked(buggy)), ZeroDivisionError)
+    assert isinstance(await result_or_error(asked(buggy)), ZeroDivisionError)
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])

@@ -23,7 +23,15 @@ from app.resilience.events import BudgetSpent, Retrying
 from app.resilience.latency import Latency
 from app.resilience.layers.retry import retry
 from app.resilience.layers.timeout import timeout
-from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
+from tests.fakes import (
+    FakeUpstream,
+    a_call,
+    a_context,
+    an_answer,
+    now,
+    on_virtual_time,
+    result_or_error,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +39,13 @@ BROKEN = Unreachable("broken")
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def events() -> list[Event]:
     return []
 
 
 def retried(
     fetch: Fetch,
-    told: list[Event] | None = None,
+    events: list[Event] | None = None,
     *,
     retries: int = 2,
     budget: RetryBudget | None = None,
@@ -53,7 +61,7 @@ def retried(
         retries,
         budget or RetryBudget(0.2),
         latency,
-        ([] if told is None else told).append,
+        ([] if events is None else events).append,
         other_mirrors=other_mirrors,
         random=random,
     )(fetch)
@@ -81,10 +89,10 @@ class Script:
         return an_answer()
 
 
-async def test_a_good_answer_is_the_answer_and_costs_nothing(told: list[Event]) -> None:
+async def test_a_good_answer_is_the_answer_and_costs_nothing(events: list[Event]) -> None:
     upstream, budget, call = FakeUpstream(), RetryBudget(0.0), a_call()
-    assert isinstance(await retried(upstream, told, budget=budget)(call), Answer)
-    assert (upstream.began, budget.balance, call.tally.retries, told) == ([0.0], 10.0, 0, [])
+    assert isinstance(await retried(upstream, events, budget=budget)(call), Answer)
+    assert (upstream.began, budget.balance, call.tally.retries, events) == ([0.0], 10.0, 0, [])
 
 
 ANYWHERE = [
@@ -117,13 +125,13 @@ GARBAGE = InvalidPayload("garbage")
     ids=repr,
 )
 async def test_only_what_may_go_better_next_time_is_asked_again(
-    told: list[Event], failure: Failure, other_mirrors: bool, attempts: int
+    events: list[Event], failure: Failure, other_mirrors: bool, attempts: int
 ) -> None:
     upstream, call = Script(failure, None), a_call()
-    end = await ending(retried(upstream, told, other_mirrors=other_mirrors)(call))
+    end = await result_or_error(retried(upstream, events, other_mirrors=other_mirrors)(call))
     assert len(upstream.began) == attempts
     assert isinstance(end, Answer) if attempts == 2 else end is failure
-    assert call.tally.retries == len(told) == attempts - 1
+    assert call.tally.retries == len(events) == attempts - 1
 
 
 def test_every_kind_of_failure_is_known_to_be_asked_again_or_not() -> None:
@@ -131,38 +139,38 @@ def test_every_kind_of_failure_is_known_to_be_asked_again_or_not() -> None:
     assert kinds == {*Failure.__subclasses__(), *Overloaded.__subclasses__()}
 
 
-async def test_a_bug_is_not_asked_again(told: list[Event]) -> None:
+async def test_a_bug_is_not_asked_again(events: list[Event]) -> None:
     bug = ZeroDivisionError()
     upstream = Script(bug, None)
-    assert await ending(retried(upstream, told)(a_call())) is bug
-    assert (upstream.began, told) == ([0.0], [])
+    assert await result_or_error(retried(upstream, events)(a_call())) is bug
+    assert (upstream.began, events) == ([0.0], [])
 
 
 @pytest.mark.parametrize("random", [0.0, 0.5, 1.0])
 async def test_a_wait_is_a_random_part_of_a_bound_that_doubles_to_a_quarter_of_a_second(
-    told: list[Event], random: float
+    events: list[Event], random: float
 ) -> None:
     upstream, call = Script(BROKEN), a_call()
-    end = await ending(retried(upstream, told, retries=6, random=lambda: random)(call))
+    end = await result_or_error(retried(upstream, events, retries=6, random=lambda: random)(call))
     waits = [random * bound for bound in (0.025, 0.05, 0.1, 0.2, 0.25, 0.25)]
     assert end is BROKEN
     assert upstream.began == pytest.approx([sum(waits[:n]) for n in range(7)])
-    retryings = [one for one in told if isinstance(one, Retrying)]
+    retryings = [one for one in events if isinstance(one, Retrying)]
     assert [one.seconds for one in retryings] == pytest.approx(waits)
-    assert told == [Retrying(call, BROKEN, one.seconds) for one in retryings]
+    assert events == [Retrying(call, BROKEN, one.seconds) for one in retryings]
 
 
 async def test_each_call_begins_with_the_shortest_wait() -> None:
     fetch = retried(Script(BROKEN), retries=1)
     for n in range(1, 4):
-        await ending(fetch(a_call()))
+        await result_or_error(fetch(a_call()))
         assert now() == pytest.approx(n * 0.025)
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 10])
 async def test_a_call_is_retried_so_many_times_at_most(retries: int) -> None:
     upstream, call = Script(BROKEN), a_call()
-    assert await ending(retried(upstream, retries=retries)(call)) is BROKEN
+    assert await result_or_error(retried(upstream, retries=retries)(call)) is BROKEN
     assert (len(upstream.began), call.tally.retries) == (retries + 1, retries)
 
 
@@ -174,7 +182,7 @@ async def test_when_to_come_back_is_the_upstreams_word_unless_that_is_too_late(
     failure: Failure, deadline: float, began: list[float]
 ) -> None:
     upstream = Script(failure, None)
-    end = await ending(retried(upstream)(a_call(a_context(deadline))))
+    end = await result_or_error(retried(upstream)(a_call(a_context(deadline))))
     assert upstream.began == began
     assert now() == began[-1]  # nobody sleeps for what cannot be
     assert isinstance(end, Answer) if len(began) == 2 else end is failure
@@ -183,23 +191,23 @@ async def test_when_to_come_back_is_the_upstreams_word_unless_that_is_too_late(
 @pytest.mark.parametrize("retry_after", [None, 0.025])
 @pytest.mark.parametrize(("deadline", "attempts"), [(0.52, 1), (0.525, 1), (0.53, 2)])
 async def test_what_cannot_be_ready_before_the_deadline_is_not_begun(
-    told: list[Event], retry_after: float | None, deadline: float, attempts: int
+    events: list[Event], retry_after: float | None, deadline: float, attempts: int
 ) -> None:
     upstream, budget = Script(UpstreamStatus(503, retry_after=retry_after)), RetryBudget(0.0)
-    fetch = retried(upstream, told, retries=1, budget=budget, p50=0.5)
-    await ending(fetch(a_call(a_context(deadline))))
+    fetch = retried(upstream, events, retries=1, budget=budget, p50=0.5)
+    await result_or_error(fetch(a_call(a_context(deadline))))
     assert len(upstream.began) == attempts
     assert budget.balance == 11 - attempts
     assert now() == pytest.approx(0.025 * (attempts - 1))
-    assert [type(one) for one in told] == [Retrying] * (attempts - 1)
+    assert [type(one) for one in events] == [Retrying] * (attempts - 1)
 
 
 async def test_when_the_budget_is_spent_the_failure_stands_and_that_is_told(
-    told: list[Event],
+    events: list[Event],
 ) -> None:
     upstream, call = Script(BROKEN), a_call()
-    assert await ending(retried(upstream, told, budget=a_budget_of(1))(call)) is BROKEN
-    assert told == [Retrying(call, BROKEN, 0.025), BudgetSpent(call)]
+    assert await result_or_error(retried(upstream, events, budget=a_budget_of(1))(call)) is BROKEN
+    assert events == [Retrying(call, BROKEN, 0.025), BudgetSpent(call)]
     assert (upstream.began, now(), call.tally.retries) == ([0.0, 0.025], 0.025, 1)
 
 
@@ -207,12 +215,14 @@ async def test_when_the_budget_is_spent_the_failure_stands_and_that_is_told(
     "failure", [UpstreamStatus(404), UpstreamStatus(503, retry_after=60.0), ZeroDivisionError()]
 )
 async def test_the_budget_is_not_asked_for_what_would_not_be_retried_anyway(
-    told: list[Event], failure: Exception
+    events: list[Event], failure: Exception
 ) -> None:
     for retries, budget in ((2, a_budget_of(0)), (2, a_budget_of(1)), (0, a_budget_of(1))):
         left = budget.balance
-        await ending(retried(Script(failure), told, retries=retries, budget=budget)(a_call()))
-        assert (budget.balance, told) == (left, [])
+        await result_or_error(
+            retried(Script(failure), events, retries=retries, budget=budget)(a_call())
+        )
+        assert (budget.balance, events) == (left, [])
 
 
 async def test_every_call_earns_its_share_whatever_becomes_of_it() -> None:
@@ -220,7 +230,7 @@ async def test_every_call_earns_its_share_whatever_becomes_of_it() -> None:
     for _ in range(10):
         budget.try_withdraw()
     for end in (None, UpstreamStatus(404), ZeroDivisionError(), None):
-        await ending(retried(Script(end), budget=budget)(a_call()))
+        await result_or_error(retried(Script(end), budget=budget)(a_call()))
     assert budget.balance == 1.0
 
 
@@ -228,7 +238,7 @@ LONG, SHORT = Timeout("no answer within 0.8 s", allotted=0.8), Timeout("within 0
 
 
 @pytest.mark.parametrize(
-    ("ends", "told"),
+    ("ends", "events"),
     [
         ((BROKEN, UpstreamStatus(503)), 1),
         ((LONG, BROKEN), 1),
@@ -240,10 +250,10 @@ LONG, SHORT = Timeout("no answer within 0.8 s", allotted=0.8), Timeout("within 0
     ids=repr,
 )
 async def test_the_last_failure_stands_but_of_time_outs_the_longest(
-    ends: Sequence[Failure], told: int
+    ends: Sequence[Failure], events: int
 ) -> None:
-    end = await ending(retried(Script(*ends), retries=len(ends) - 1)(a_call()))
-    assert end is ends[told]
+    end = await result_or_error(retried(Script(*ends), retries=len(ends) - 1)(a_call()))
+    assert end is ends[events]
 
 
 async def test_who_leaves_while_it_waits_is_not_asked_for_again() -> None:
@@ -294,11 +304,11 @@ def test_whatever_happens_attempts_and_time_stay_within_their_bounds(
         return an_answer()
 
     async def main() -> None:
-        told: list[Event] = []
+        events: list[Event] = []
         budget = RetryBudget(share)
         fetch = retried(
             timeout(0.4)(send),
-            told,
+            events,
             retries=retries,
             budget=budget,
             other_mirrors=True,
@@ -308,14 +318,14 @@ def test_whatever_happens_attempts_and_time_stay_within_their_bounds(
         async def one(start: float, patience: float) -> None:
             await asyncio.sleep(start)
             call = a_call(a_context(deadline=start + patience))
-            end = await ending(fetch(call))
+            end = await result_or_error(fetch(call))
             assert isinstance(end, Answer | Failure | ZeroDivisionError)
             assert now() <= start + patience + 1e-6
             assert call.tally.retries <= retries
 
         await asyncio.gather(*(one(*times) for times in calls))
         assert len(began) <= len(calls) * (1 + share) + 10 + 1e-9
-        assert sum(isinstance(one, Retrying) for one in told) >= len(began) - len(calls)
+        assert sum(isinstance(one, Retrying) for one in events) >= len(began) - len(calls)
 
     on_virtual_time(main)
 
@@ -326,7 +336,7 @@ async def test_a_full_outage_costs_a_quarter_more_attempts_at_most() -> None:
 
     async def one(start: float) -> None:
         await asyncio.sleep(start)
-        assert await ending(fetch(a_call(a_context(start + 2)))) is BROKEN
+        assert await result_or_error(fetch(a_call(a_context(start + 2)))) is BROKEN
 
     await asyncio.gather(*(one(n / 100) for n in range(1000)))
     assert 1200 <= len(upstream.began) <= 1210

@@ -25,7 +25,15 @@ from app.resilience.events import BudgetSpent, Hedging
 from app.resilience.latency import Latency
 from app.resilience.layers.race import race
 from app.resilience.mirrors import round_robin
-from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now, on_virtual_time
+from tests.fakes import (
+    FakeUpstream,
+    a_call,
+    a_context,
+    an_answer,
+    now,
+    on_virtual_time,
+    result_or_error,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -38,12 +46,12 @@ Hedge = float | Literal["auto"]
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def events() -> list[Event]:
     return []
 
 
 class Mirror:
-    """Its attempts end in turn as told, after so many seconds, the last one over and over."""
+    """Its attempts end in turn as events, after so many seconds, the last one over and over."""
 
     def __init__(self, *ends: tuple[float, BaseException | None], closing: float = 0.0) -> None:
         self._ends = list(ends)
@@ -89,14 +97,14 @@ def racing(
     hedge: Hedge = 1.0,
     budget: RetryBudget | None = None,
     latency: Latency | None = None,
-    told: list[Event] | None = None,
+    events: list[Event] | None = None,
 ) -> Fetch:
     return race(
         mirrors,
         hedge,
         budget or RetryBudget(0.2),
         latency or Latency(),
-        ([] if told is None else told).append,
+        ([] if events is None else events).append,
     )
 
 
@@ -112,7 +120,7 @@ async def alone(of: Awaitable[object], *leaves: float) -> object:
     for seconds in leaves:
         await asyncio.wait([task], timeout=seconds)
         task.cancel()
-    end = await ending(task)
+    end = await result_or_error(task)
     assert asyncio.all_tasks() == before
     del task
     gc.collect(1)
@@ -144,9 +152,9 @@ async def test_a_call_that_comes_again_goes_on_to_the_next_mirror(
     fetch = round_robin(mirrors) if hedge == "off" else racing(*mirrors, hedge=hedge)
     call, order = a_call(), []
     for _ in range(4):
-        assert await ending(fetch(call)) is REFUSED
+        assert await result_or_error(fetch(call)) is REFUSED
         order.append(call.tally.mirror)
-        await ending(fetch(a_call()))  # whoever else is there does not change its way
+        await result_or_error(fetch(a_call()))  # whoever else is there does not change its way
     assert order == [0, 1, 2, 0]
 
 
@@ -161,7 +169,7 @@ async def test_an_open_circuit_is_passed_over() -> None:
 @pytest.mark.parametrize("failure", [BROKEN, REFUSED, ABSENT, BUG])
 async def test_only_an_open_circuit_is_passed_over(failure: Exception) -> None:
     other = Mirror((0.0, None))
-    assert await ending(round_robin([Mirror((1.0, failure)), other])(a_call())) is failure
+    assert await result_or_error(round_robin([Mirror((1.0, failure)), other])(a_call())) is failure
     assert other.began == []
 
 
@@ -210,7 +218,7 @@ NEVER_ENDS = (60.0, BROKEN)
     ],
 )
 async def test_who_is_asked_and_when(
-    told: list[Event],
+    events: list[Event],
     hedge: Hedge,
     latency: tuple[float, float] | None,
     mirrors: int,
@@ -219,13 +227,13 @@ async def test_who_is_asked_and_when(
     slow = [Mirror(NEVER_ENDS) for _ in range(mirrors)]
     live = known(*latency) if latency else Latency()
     call, budget = a_call(), RetryBudget(0.0)
-    fetch = racing(*slow, hedge=hedge, latency=live, budget=budget, told=told)
+    fetch = racing(*slow, hedge=hedge, latency=live, budget=budget, events=events)
     assert isinstance(await alone(fetch(call), 9.5), asyncio.CancelledError)
     assert schedule(*slow) == asked
     ordered = mirrors if hedge == 0 else 1
     hedges = sum(map(len, asked)) - ordered
     assert (call.tally.hedges, 10 - budget.balance) == (hedges, hedges)
-    assert told == [Hedging(call)] * hedges
+    assert events == [Hedging(call)] * hedges
     assert [mirror.closed for mirror in slow] == [len(times) for times in asked]
 
 
@@ -255,14 +263,14 @@ async def test_a_single_mirror_that_is_late_is_asked_again_and_the_first_answer_
 
 @pytest.mark.parametrize("failure", [BROKEN, UpstreamStatus(503), InvalidPayload("garbage")])
 async def test_a_mirror_that_failed_makes_the_next_one_due_at_once(
-    told: list[Event], failure: Failure
+    events: list[Event], failure: Failure
 ) -> None:
     broken, well = Mirror((0.25, failure)), Mirror((0.25, None))
     call, budget = a_call(), RetryBudget(0.0)
-    fetch = racing(broken, well, budget=budget, told=told)
+    fetch = racing(broken, well, budget=budget, events=events)
     assert await alone(fetch(call)) is well.answer
     assert schedule(broken, well) == [[0.0], [0.25]]
-    assert (budget.balance, told, call.tally.hedges) == (9.0, [Hedging(call)], 1)
+    assert (budget.balance, events, call.tally.hedges) == (9.0, [Hedging(call)], 1)
 
 
 @pytest.mark.parametrize("failure", [REFUSED, Overloaded("no capacity of ours")])
@@ -305,11 +313,11 @@ async def test_that_there_is_no_such_resource_decides_at_once(hedge: float) -> N
     assert (now(), slow.closed) == (1.0, 1)
 
 
-async def test_an_open_circuit_costs_neither_time_nor_budget(told: list[Event]) -> None:
+async def test_an_open_circuit_costs_neither_time_nor_budget(events: list[Event]) -> None:
     well, call = Mirror((0.5, None)), a_call()
-    fetch = racing(an_open_circuit(), an_open_circuit(), well, budget=a_budget_of(0), told=told)
+    fetch = racing(an_open_circuit(), an_open_circuit(), well, budget=a_budget_of(0), events=events)
     assert await alone(fetch(call)) is well.answer
-    assert (well.began, told, call.tally.hedges) == ([0.0], [], 0)
+    assert (well.began, events, call.tally.hedges) == ([0.0], [], 0)
 
 
 async def test_a_hedge_that_meets_an_open_circuit_goes_on_to_the_next_for_the_same_price() -> None:
@@ -324,32 +332,32 @@ async def test_a_hedge_that_meets_an_open_circuit_goes_on_to_the_next_for_the_sa
 
 @pytest.mark.parametrize("first", [(2.0, None), (0.5, BROKEN)])
 async def test_without_budget_nobody_else_is_asked_and_that_is_told_once(
-    told: list[Event], first: tuple[float, Exception | None]
+    events: list[Event], first: tuple[float, Exception | None]
 ) -> None:
     mirror, other, call, budget = Mirror(first), Mirror((0.0, None)), a_call(), a_budget_of(0.5)
-    end = await alone(racing(mirror, other, budget=budget, told=told)(call))
+    end = await alone(racing(mirror, other, budget=budget, events=events)(call))
     assert end is (first[1] or mirror.answer)
     assert (now(), other.began) == (first[0], [])
-    assert (told, budget.balance, call.tally.hedges) == ([BudgetSpent(call)], 0.5, 0)
+    assert (events, budget.balance, call.tally.hedges) == ([BudgetSpent(call)], 0.5, 0)
 
 
-async def test_a_race_that_was_ordered_needs_no_budget(told: list[Event]) -> None:
+async def test_a_race_that_was_ordered_needs_no_budget(events: list[Event]) -> None:
     mirrors = [Mirror((3.0, None)), Mirror((2.0, None)), Mirror((1.0, None))]
-    fetch = racing(*mirrors, hedge=0.0, budget=a_budget_of(0), told=told)
+    fetch = racing(*mirrors, hedge=0.0, budget=a_budget_of(0), events=events)
     assert await alone(fetch(a_call())) is mirrors[2].answer
-    assert (schedule(*mirrors), now(), told) == ([[0.0]] * 3, 1.0, [])
+    assert (schedule(*mirrors), now(), events) == ([[0.0]] * 3, 1.0, [])
 
 
 @pytest.mark.parametrize("first", [(2.0, None), (1.0, BROKEN)], ids=["late", "failed"])
 @pytest.mark.parametrize(("deadline", "hedged"), [(1.25, False), (1.5, False), (1.75, True)])
 async def test_a_hedge_that_cannot_be_ready_in_time_is_not_begun(
-    told: list[Event], first: tuple[float, Exception | None], deadline: float, hedged: bool
+    events: list[Event], first: tuple[float, Exception | None], deadline: float, hedged: bool
 ) -> None:
     mirror, other = Mirror(first), Mirror((0.5, None))
-    fetch = racing(mirror, other, latency=known(0.5, 0.5), told=told)
-    await ending(fetch(a_call(a_context(deadline))))
+    fetch = racing(mirror, other, latency=known(0.5, 0.5), events=events)
+    await result_or_error(fetch(a_call(a_context(deadline))))
     assert other.began == ([1.0] if hedged else [])
-    assert [type(one) for one in told] == ([Hedging] if hedged else [])
+    assert [type(one) for one in events] == ([Hedging] if hedged else [])
 
 
 async def test_hedges_stop_when_all_attempts_are_slow() -> None:
@@ -464,13 +472,13 @@ async def test_all_that_end_at_the_same_time_are_heard(
 
 
 async def test_an_answer_that_came_with_a_failure_makes_nothing_else_due(
-    told: list[Event],
+    events: list[Event],
 ) -> None:
     broken, well, other = Mirror((1.0, BROKEN)), Mirror((0.25, None)), Mirror((0.0, None))
     call, budget = a_call(), RetryBudget(0.0)
-    fetch = racing(broken, well, other, hedge=0.75, budget=budget, told=told)
+    fetch = racing(broken, well, other, hedge=0.75, budget=budget, events=events)
     assert await alone(fetch(call)) is well.answer
-    assert (other.began, budget.balance, told) == ([], 9.0, [Hedging(call)])
+    assert (other.began, budget.balance, events) == ([], 9.0, [Hedging(call)])
 
 
 # Whatever happens
@@ -531,12 +539,12 @@ def test_whatever_the_mirrors_do_the_first_to_decide_does_and_nothing_is_left(
 
     async def main() -> None:
         mirrors = [recorded(n, Mirror(*ends)) for n, ends in enumerate(script)]
-        told: list[Event] = []
+        events: list[Event] = []
         call, budget = a_call(a_context(deadline)), a_budget_of(reserve)
-        fetch = racing(*mirrors, hedge=hedge, budget=budget, latency=latency, told=told)
+        fetch = racing(*mirrors, hedge=hedge, budget=budget, latency=latency, events=events)
         end = await alone(fetch(call), *leaves)
         over = now()
-        _check_bounds(attempts, call, told, budget, hedge, len(mirrors), reserve)
+        _check_bounds(attempts, call, events, budget, hedge, len(mirrors), reserve)
         assert all(one.end <= over for one in attempts)
         if not isinstance(end, asyncio.CancelledError):
             _check_result(end, attempts, inf if leaves else over)
@@ -549,7 +557,7 @@ def test_whatever_the_mirrors_do_the_first_to_decide_does_and_nothing_is_left(
 def _check_bounds(
     attempts: Sequence[Attempt],
     call: Call,
-    told: Sequence[Event],
+    events: Sequence[Event],
     budget: RetryBudget,
     hedge: Hedge,
     mirrors: int,
@@ -559,8 +567,8 @@ def _check_bounds(
     assert 1 <= len(attempts) <= most
     assert [one.mirror for one in attempts] == [n % mirrors for n in range(len(attempts))]
     hedges = call.tally.hedges
-    # One that found a circuit open was told, and its price given back.
-    assert told.count(Hedging(call)) >= hedges == reserve - budget.balance <= reserve
+    # One that found a circuit open was events, and its price given back.
+    assert events.count(Hedging(call)) >= hedges == reserve - budget.balance <= reserve
     at_first = mirrors if hedge == 0 else 1
     free = sum(isinstance(one.outcome, CircuitOpen) for one in attempts)
     assert len(attempts) <= at_first + hedges + free

@@ -21,10 +21,10 @@ from tests.fakes import (
     FakeUpstream,
     a_context,
     an_answer,
-    ending,
     leaving_nothing,
     now,
     on_virtual_time,
+    result_or_error,
 )
 
 pytestmark = pytest.mark.anyio
@@ -226,19 +226,19 @@ async def test_plans_that_are_over_are_held_by_nobody() -> None:
     class Questions(dict[str, Question]):
         """To be watched, which a plain dict cannot be."""
 
-    begun = WeakValueDictionary[int, Questions]()
+    counting_attempts = WeakValueDictionary[int, Questions]()
 
     def plans() -> Iterator[Plan]:
         for subject in range(100):
             questions = Questions(a_plan(subject).questions)
-            begun[subject] = questions
+            counting_attempts[subject] = questions
             yield Plan(A_VIEW, subject, questions, frozenset())
 
     over = most = 0
     async for step in compose(plans(), a_context(), FakeUpstream(1), lambda _: {}, at_once=6):
         assert step is not None
         over += step.last
-        most = max(most, len(begun))
+        most = max(most, len(counting_attempts))
     assert over == 100
     assert most <= 6
 
@@ -259,7 +259,7 @@ async def test_a_bug_is_raised_and_ends_all_that_is_under_way(at_once: int) -> N
             raise AssertionError
 
     async with leaving_nothing():
-        assert await ending(composed()) is bug
+        assert await result_or_error(composed()) is bug
     assert now() == 1.0
     assert (upstream.cancelled, upstream.in_flight) == (at_once - 1, 0)
     assert len(upstream.began) == at_once - 1

@@ -5,7 +5,7 @@ import pytest
 
 from app.api.params import extract_trace_headers
 from app.call import Header
-from tests.api.serving import PATH, healthy, serving
+from tests.in_process import PATH, healthy, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ def test_a_state_without_a_parent_says_nothing() -> None:
 
 async def test_every_upstream_is_told_of_the_trace_and_no_cache_is_split_by_it() -> None:
     upstream = healthy()
-    async with serving(upstream) as service:
+    async with running_service(upstream) as service:
         answer = await service.get(PATH, headers=[("traceparent", PARENT.decode())])
     assert answer.headers["Vary"] == "Accept"
     asked: list[httpx.Request] = [call.request for call in upstream.calls]

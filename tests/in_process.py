@@ -55,15 +55,15 @@ def healthy() -> respx.MockRouter:
 End = httpx.Response | Exception
 
 
-def but(**ends: End | Callable[..., Any]) -> respx.MockRouter:
+def upstream_with(**ends: End | Callable[..., Any]) -> respx.MockRouter:
     """All is well but for the sections that end otherwise."""
     router = healthy()
     for name, end in ends.items():
-        now_on(router, name, end)
+        replace_route(router, name, end)
     return router
 
 
-def now_on(
+def replace_route(
     router: respx.MockRouter, name: str, end: End | Callable[..., Any] | Iterator[End]
 ) -> None:
     """From now on, the section ends so."""
@@ -104,7 +104,7 @@ class Running(httpx.AsyncClient):
 
 
 @asynccontextmanager
-async def serving(upstream: respx.MockRouter, **settings: Any) -> AsyncIterator[Running]:
+async def running_service(upstream: respx.MockRouter, **settings: Any) -> AsyncIterator[Running]:
     """The service above `upstream`."""
     given: Mapping[str, Any] = {"upstream_url": "http://upstream.test", "log_format": "json"}
     transport = httpx.MockTransport(upstream.async_handler)
@@ -114,7 +114,7 @@ async def serving(upstream: respx.MockRouter, **settings: Any) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def demonstrating(**settings: Any) -> AsyncIterator[Running]:
+async def running_demo(**settings: Any) -> AsyncIterator[Running]:
     """The service with nothing configured: above its own demo."""
     app = create_app(Settings(**{"demo_latency": 0, "log_format": "json", **settings}))
     async with app.router.lifespan_context(app), Running(app) as running:
@@ -140,7 +140,7 @@ async def never_leaving() -> Message:
     raise AssertionError
 
 
-def told(response: httpx.Response, model: type[BaseModel]) -> Any:
+def body_of(response: httpx.Response, model: type[BaseModel]) -> Any:
     """The body, which is exactly what its documented model says."""
     body = json.loads(response.content)
     parsed = model.model_validate_json(response.content)

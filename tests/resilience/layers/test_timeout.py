@@ -5,7 +5,7 @@ import pytest
 from app.call import Answer, Call
 from app.errors import Timeout, Unreachable
 from app.resilience.layers.timeout import timeout
-from tests.fakes import FakeUpstream, a_call, a_context, an_answer, ending, now
+from tests.fakes import FakeUpstream, a_call, a_context, an_answer, now, result_or_error
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ async def test_the_deadline_ends_an_attempt_before_its_time() -> None:
 )
 async def test_a_timeout_says_how_much_time_was_allotted(deadline: float, allotted: float) -> None:
     await asyncio.sleep(0.5)
-    failure = await ending(timeout(0.8)(FakeUpstream(60))(a_call(a_context(deadline))))
+    failure = await result_or_error(timeout(0.8)(FakeUpstream(60))(a_call(a_context(deadline))))
     assert isinstance(failure, Timeout)
     assert failure.allotted == pytest.approx(allotted)
 
@@ -61,17 +61,17 @@ async def test_nothing_is_begun_after_the_deadline(late: float) -> None:
 
 @pytest.mark.parametrize("error", [Unreachable("broken"), ZeroDivisionError()])
 async def test_what_goes_wrong_in_time_is_passed_on(error: Exception) -> None:
-    assert await ending(timeout(0.8)(FakeUpstream(0.1, error))(a_call())) is error
+    assert await result_or_error(timeout(0.8)(FakeUpstream(0.1, error))(a_call())) is error
 
 
 async def test_a_cancellation_is_not_a_timeout() -> None:
     task = asyncio.ensure_future(timeout(0.8)(FakeUpstream(seconds=60))(a_call()))
     await asyncio.sleep(0.1)
     task.cancel()
-    await ending(task)
+    await result_or_error(task)
     assert task.cancelled()
 
 
 async def test_a_timeout_error_that_is_not_ours_is_a_bug() -> None:
     bug = TimeoutError()
-    assert await ending(timeout(0.8)(FakeUpstream(0.1, bug))(a_call())) is bug
+    assert await result_or_error(timeout(0.8)(FakeUpstream(0.1, bug))(a_call())) is bug

@@ -27,11 +27,11 @@ from tests.fakes import (
     a_call,
     a_context,
     an_answer,
-    ending,
     kept,
     leaving_nothing,
     now,
     on_virtual_time,
+    result_or_error,
 )
 
 pytestmark = pytest.mark.anyio
@@ -40,7 +40,7 @@ BUSY = UpstreamStatus(503)
 
 
 class Scripted:
-    """Ends its calls as told, one after the other, each after `seconds`; then with an answer."""
+    """Ends its calls as events, one after the other, each after `seconds`; then with an answer."""
 
     def __init__(self, *ends: Answer | Exception, seconds: float = 0.5) -> None:
         self._ends = list(ends)
@@ -68,12 +68,12 @@ class Setting:
     upstream: Fetch
     store: Store = field(default_factory=lambda: Store(50_000))
     budget: RetryBudget = field(default_factory=lambda: RetryBudget(0.2))
-    told: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     fetch: Cached = field(init=False)
 
     def __post_init__(self) -> None:
         self.fetch = Cached(
-            self.upstream, self.store, self.budget, self.told.append, refresh_timeout=3.0
+            self.upstream, self.store, self.budget, self.events.append, refresh_timeout=3.0
         )
 
 
@@ -99,7 +99,7 @@ async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
     call, tasks = asked_by(), asyncio.all_tasks()
     assert setting.fetch.lookup(call) is answer
     assert asyncio.all_tasks() == tasks
-    assert setting.told == [ServedFromCache(call, stale=False)]
+    assert setting.events == [ServedFromCache(call, stale=False)]
     assert (call.tally.cache, call.tally.attempts, upstream.calls) == ("hit", 0, [])
 
 
@@ -123,7 +123,7 @@ async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> N
     setting, upstream = await holding(old, BUSY, new)
     call = asked_by(no_cache=True)
     assert setting.fetch.lookup(call) is None
-    assert await ending(setting.fetch(call)) is BUSY
+    assert await result_or_error(setting.fetch(call)) is BUSY
     assert await setting.fetch(call) is new
     assert (call.tally.cache, call.tally.stored) == ("request", True)
     assert [one.known for one in upstream.calls] == [None, None]
@@ -153,7 +153,7 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
             assert setting.fetch.lookup(call) is old
             assert call.tally.cache == "hit"
             await asyncio.sleep(0.1)
-        assert setting.told == [ServedFromCache(call, stale=True) for call in calls]
+        assert setting.events == [ServedFromCache(call, stale=True) for call in calls]
         assert (len(upstream.calls), setting.budget.balance) == (1, 9)
         await asyncio.sleep(0.5)
     (refresh,) = upstream.calls
@@ -162,7 +162,7 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
     assert not refresh.context.fan_out.locked()
     assert refresh.context.fan_out is not calls[0].context.fan_out
     assert refresh.tally is not calls[0].tally
-    assert setting.told[3:] == [RefreshEnded(refresh, None)]
+    assert setting.events[3:] == [RefreshEnded(refresh, None)]
     assert setting.budget.balance == 10  # somebody would have had to wait for it otherwise
     assert setting.fetch.lookup(asked_by()) is new
 
@@ -188,7 +188,7 @@ async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> No
     async with leaving_nothing():
         setting.fetch.lookup(asked_by())
         await asyncio.sleep(1)
-    assert setting.told[1:] == [RefreshEnded(upstream.calls[0], failure)]
+    assert setting.events[1:] == [RefreshEnded(upstream.calls[0], failure)]
     assert setting.budget.balance == 9
     gone = isinstance(failure, NotFound)
     assert setting.fetch.lookup(asked_by()) is (None if gone else old)
@@ -208,7 +208,7 @@ async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
     setting, upstream = await holding(an_answer(cache_policy=kept(2, 3)))
     await asyncio.sleep(5)
     assert setting.fetch.lookup(asked_by()) is None
-    assert (setting.told, upstream.calls) == ([], [])
+    assert (setting.events, upstream.calls) == ([], [])
 
 
 async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> None:
@@ -218,7 +218,7 @@ async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> N
     call = asked_by()
     async with leaving_nothing():
         assert setting.fetch.lookup(call) is old
-    assert setting.told == [BudgetSpent(call), ServedFromCache(call, stale=True)]
+    assert setting.events == [BudgetSpent(call), ServedFromCache(call, stale=True)]
     assert upstream.calls == []
 
 
@@ -245,24 +245,26 @@ async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Fail
     assert setting.fetch.lookup(call) is None
     assert await setting.fetch(call) == replace(old, stale=True)
     assert now() == 4.5
-    assert setting.told == [ServedStale(call, failure)]
+    assert setting.events == [ServedStale(call, failure)]
     assert call.tally.cache == "stale"
-    assert await ending(setting.fetch(asked_by())) is failure  # when it failed, the time was over
-    assert len(setting.told) == 1
+    assert (
+        await result_or_error(setting.fetch(asked_by())) is failure
+    )  # when it failed, the time was over
+    assert len(setting.events) == 1
 
 
 @pytest.mark.parametrize("failure", REFUSED, ids=repr)
 async def test_a_refusal_is_an_answer_and_not_hidden(failure: Failure) -> None:
     setting, _ = await holding(an_answer(cache_policy=kept(2, if_error=9)), failure)
     await asyncio.sleep(2)
-    assert await ending(setting.fetch(asked_by())) is failure
-    assert setting.told == []
+    assert await result_or_error(setting.fetch(asked_by())) is failure
+    assert setting.events == []
 
 
 async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
     bug = ZeroDivisionError()
     setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=9)), bug)
-    assert await ending(setting.fetch(asked_by())) is bug
+    assert await result_or_error(setting.fetch(asked_by())) is bug
 
 
 @pytest.mark.parametrize(
@@ -280,17 +282,17 @@ async def test_what_an_answer_shows_to_be_over_is_forgotten(
 ) -> None:
     setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=99)), end, BUSY)
     call = asked_by(no_cache=no_cache)
-    assert await ending(setting.fetch(call)) is end
+    assert await result_or_error(setting.fetch(call)) is end
     assert not call.tally.stored
     assert (len(setting.store), setting.store.size) == (0, 0)
-    assert await ending(setting.fetch(asked_by())) is BUSY
+    assert await result_or_error(setting.fetch(asked_by())) is BUSY
 
 
 async def test_what_fails_leaves_what_is_stored() -> None:
     old = an_answer(cache_policy=kept(0, if_error=99))
     setting, upstream = await holding(old, UpstreamStatus(403), BUSY)
     for _ in range(2):
-        await ending(setting.fetch(asked_by()))
+        await result_or_error(setting.fetch(asked_by()))
     assert [call.known for call in upstream.calls] == [old, old]
 
 
@@ -314,7 +316,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
         await asyncio.sleep(1)
         await setting.fetch.aclose()
         assert ended == [2.0, 2.0]
-    assert not any(isinstance(event, RefreshEnded) for event in setting.told)
+    assert not any(isinstance(event, RefreshEnded) for event in setting.events)
 
 
 async def test_a_bug_in_a_refresh_goes_to_whoever_handles_what_nobody_awaits() -> None:
@@ -331,7 +333,7 @@ async def test_a_bug_in_a_refresh_goes_to_whoever_handles_what_nobody_awaits() -
     finally:
         loop.set_exception_handler(handler)
     assert unseen == [bug]
-    assert not any(isinstance(event, RefreshEnded) for event in setting.told)
+    assert not any(isinstance(event, RefreshEnded) for event in setting.events)
     setting.fetch.lookup(asked_by())
     await asyncio.sleep(1)
     assert len(upstream.calls) == 2  # it does not keep the next refresh from being made
@@ -436,7 +438,7 @@ class Reference:
 
 
 def _failure(failure: type[Failure] | int) -> Failure:
-    return UpstreamStatus(failure) if isinstance(failure, int) else failure("told to")
+    return UpstreamStatus(failure) if isinstance(failure, int) else failure("events to")
 
 
 def _told(end: object) -> Got:
@@ -480,7 +482,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
         for step in history:
             await asyncio.sleep(step.pause)
             call = asked_by(no_cache=step.no_cache)
-            answer = setting.fetch.lookup(call) or await ending(setting.fetch(call))
+            answer = setting.fetch.lookup(call) or await result_or_error(setting.fetch(call))
             await asyncio.sleep(0)  # a refresh begins
             assert _told(answer) == reference.step(step)
             assert now() == reference.now

@@ -18,10 +18,10 @@ from tests.fakes import (
     a_call,
     a_context,
     an_answer,
-    ending,
     leaving_nothing,
     now,
     on_virtual_time,
+    result_or_error,
 )
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,9 @@ async def test_the_bulkhead_tells_how_many_are_in_flight_and_how_many_wait() -> 
 @pytest.mark.parametrize("error", [Unreachable("broken"), ZeroDivisionError()])
 async def test_permits_come_back_when_the_attempt_goes_wrong(error: Exception) -> None:
     bulkhead, context = Bulkhead(1), a_context(fan_out=1)
-    assert await ending(limited(bulkhead, FakeUpstream(1, error))(a_call(context))) is error
+    assert (
+        await result_or_error(limited(bulkhead, FakeUpstream(1, error))(a_call(context))) is error
+    )
     await limited(bulkhead, FakeUpstream())(a_call(context))
     assert now() == 1.0
 
@@ -110,14 +112,14 @@ async def test_who_has_no_permit_at_the_deadline_is_overloaded(capacity: int, fa
     assert now() == 2.0
     assert (len(upstream.began), bulkhead.in_flight) == (1, 1)
     holder.cancel()
-    await ending(holder)
+    await result_or_error(holder)
     assert bulkhead.in_flight == 0
 
 
 async def test_who_comes_after_the_deadline_gets_no_permit_though_one_is_free() -> None:
     await asyncio.sleep(2)
     bulkhead, upstream, context = Bulkhead(1), FakeUpstream(), a_context(deadline=2.0)
-    error = await ending(limited(bulkhead, upstream)(a_call(context)))
+    error = await result_or_error(limited(bulkhead, upstream)(a_call(context)))
     assert isinstance(error, Overloaded)
     assert (upstream.began, bulkhead.free, context.fan_out.locked()) == ([], True, False)
 
@@ -143,15 +145,15 @@ def taken(permits: int, latency: Latency | None = None) -> Bulkhead:
 async def test_who_cannot_have_an_answer_in_time_is_turned_away_on_arrival(
     permits: int, queued: int, wait: float
 ) -> None:
-    bulkhead, told = taken(permits, that_takes(0.5)), list[Event]()
+    bulkhead, events = taken(permits, that_takes(0.5)), list[Event]()
     queue = await waiting(bulkhead, *[60.0] * queued)
     assert round(bulkhead.expected_wait(), 3) == wait
     hasty, patient = a_call(a_context(wait + 0.49)), a_call(a_context(wait + 0.51))
-    fetch = limit(bulkhead, told.append)(FakeUpstream())
+    fetch = limit(bulkhead, events.append)(FakeUpstream())
     with pytest.raises(Overloaded, match="no free capacity before the deadline") as turned_away:
         await fetch(hasty)
     assert (now(), turned_away.value.retry_after) == (0.0, wait)
-    assert told == [Shed(hasty, turned_away.value)]
+    assert events == [Shed(hasty, turned_away.value)]
     assert not hasty.context.fan_out.locked()
     asking = asyncio.ensure_future(fetch(patient))
     await asyncio.sleep(0)
@@ -159,7 +161,7 @@ async def test_who_cannot_have_an_answer_in_time_is_turned_away_on_arrival(
     for _ in range(queued + 1):
         bulkhead.release()
     await asyncio.gather(asking, *queue)
-    assert told[1:] == [Queued(patient, 0.0)]
+    assert events[1:] == [Queued(patient, 0.0)]
 
 
 @pytest.mark.parametrize("latency", [Latency(), that_takes(0.5)])
@@ -175,7 +177,7 @@ async def test_nobody_is_turned_away_from_a_permit_that_is_free_or_for_what_is_n
 
 async def test_a_permit_that_is_noticed_only_after_the_deadline_is_passed_on() -> None:
     bulkhead, upstream, call = taken(1), FakeUpstream(), a_call(a_context(2.0, fan_out=1))
-    asking = asyncio.ensure_future(ending(limited(bulkhead, upstream)(call)))
+    asking = asyncio.ensure_future(result_or_error(limited(bulkhead, upstream)(call)))
     await asyncio.sleep(1.9)
     bulkhead.release()
     loop = asyncio.get_running_loop()
@@ -197,19 +199,19 @@ async def test_a_queue_has_an_end() -> None:
 
 
 async def test_a_permit_is_not_wasted_on_who_has_no_time_left_to_use_it() -> None:
-    bulkhead, upstream, told = taken(1, that_takes(0.5)), FakeUpstream(), list[Event]()
-    fetch = limit(bulkhead, told.append)(upstream)
+    bulkhead, upstream, events = taken(1, that_takes(0.5)), FakeUpstream(), list[Event]()
+    fetch = limit(bulkhead, events.append)(upstream)
     calls = [a_call(a_context(deadline)) for deadline in (1.4, 60.0, 2.4, 60.0)]
-    ends = [asyncio.ensure_future(ending(fetch(call))) for call in calls]
+    ends = [asyncio.ensure_future(result_or_error(fetch(call))) for call in calls]
     await asyncio.sleep(1)
     bulkhead.release()
     await asyncio.sleep(0)
     assert [type(await end) for end in ends] == [Overloaded, Answer, Answer, Answer]
     assert now() == 1.0  # not at the deadline
     assert upstream.began == [1.0, 1.0, 1.0]
-    (shed,) = (event for event in told if isinstance(event, Shed))
+    (shed,) = (event for event in events if isinstance(event, Shed))
     assert (shed.call, shed.seconds) == (calls[0], 1.0)
-    assert told[1:] == [Queued(call, 1.0) for call in calls[1:]]
+    assert events[1:] == [Queued(call, 1.0) for call in calls[1:]]
     assert not calls[0].context.fan_out.locked()
     assert (bulkhead.in_flight, bulkhead.free) == (0, True)
 
@@ -219,7 +221,7 @@ async def test_when_nobody_in_the_queue_has_time_left_the_permit_is_free() -> No
     queue = await waiting(bulkhead, 1.4, 1.6)
     await asyncio.sleep(1.2)
     bulkhead.release()
-    assert [type(await ending(task)) for task in queue] == [Overloaded, Overloaded]
+    assert [type(await result_or_error(task)) for task in queue] == [Overloaded, Overloaded]
     assert bulkhead.free
 
 
@@ -234,7 +236,7 @@ async def test_who_leaves_when_the_turn_comes_passes_it_on(deadline: float, firs
             leaver.cancel()
         bulkhead.release()
         leaver.cancel()
-        assert isinstance(await ending(leaver), asyncio.CancelledError)
+        assert isinstance(await result_or_error(leaver), asyncio.CancelledError)
         await following
         assert bulkhead.in_flight == 1
 
@@ -243,7 +245,7 @@ async def test_who_leaves_the_queue_is_not_waited_for() -> None:
     bulkhead = taken(1)
     leaver, following = await waiting(bulkhead, 60.0, 60.0)
     leaver.cancel()
-    await ending(leaver)
+    await result_or_error(leaver)
     assert bulkhead.queued == 1
     bulkhead.release()
     await following
@@ -270,7 +272,7 @@ async def test_the_limit_learns_from_every_attempt_however_it_ends(end: Exceptio
     for _ in range(5):
         bulkhead.try_acquire()
     for seconds, permits in ((0.399, 6), (0.401, 4)):
-        await ending(limited(bulkhead, FakeUpstream(seconds, end))(a_call()))
+        await result_or_error(limited(bulkhead, FakeUpstream(seconds, end))(a_call()))
         assert bulkhead.limit.limit == permits
 
 
@@ -297,7 +299,7 @@ def test_however_calls_are_cancelled_or_run_out_of_time_every_permit_comes_back(
             task = asyncio.ensure_future(fetch(call))
             await asyncio.wait([task], timeout=patience)
             task.cancel()
-            end = await ending(task)
+            end = await result_or_error(task)
             assert isinstance(end, Answer | Overloaded | asyncio.CancelledError)
             assert not isinstance(end, Overloaded) or now() <= start + time + 1e-6
 
@@ -326,7 +328,7 @@ def test_permits_are_given_in_the_order_of_asking_whoever_drops_out(
 
         async def ask(number: int, pause: int, seconds: int) -> None:
             context = replace(a_context(pause + seconds / 4), request_id=str(number))
-            await ending(limited(bulkhead, note)(a_call(context)))
+            await result_or_error(limited(bulkhead, note)(a_call(context)))
 
         asking: list[asyncio.Task[None]] = []
         for number, (pause, seconds) in enumerate(sorted(callers)):
@@ -364,4 +366,4 @@ async def test_answers_bring_permits_back_and_that_there_is_nothing_is_one(
 
 
 async def at_once(fetch: Fetch, number: int) -> None:
-    await asyncio.gather(*(ending(fetch(a_call(a_context()))) for _ in range(number)))
+    await asyncio.gather(*(result_or_error(fetch(a_call(a_context()))) for _ in range(number)))

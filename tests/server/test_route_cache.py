@@ -9,24 +9,24 @@ from fastapi import Request, Response
 from starlette.types import Scope
 
 from app.server.route_cache import RouteCache
-from tests.api.serving import (
+from tests.fakes import now
+from tests.in_process import (
     ID,
     PATH,
     USER,
     Hanging,
     Running,
     a_scope,
-    but,
-    demonstrating,
-    serving,
+    running_demo,
+    running_service,
+    upstream_with,
 )
-from tests.fakes import now
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_every_askedhas_its_own_time() -> None:
-    async with serving(but(posts=Hanging())) as service:
+    async with running_service(upstream_with(posts=Hanging())) as service:
         for milliseconds, seconds in (("300", 0.3), ("1000", 1.0), (None, 2.0)) * 2:
             headers = {} if milliseconds is None else {"X-Request-Timeout-Ms": milliseconds}
             began = now()
@@ -35,7 +35,7 @@ async def test_every_askedhas_its_own_time() -> None:
 
 
 async def test_every_askedgoes_upstream_with_its_own_headers(upstream: respx.MockRouter) -> None:
-    async with serving(upstream, forward_headers=("authorization",)) as service:
+    async with running_service(upstream, forward_headers=("authorization",)) as service:
         for one in ("a", "b", "a"):
             response = await service.overview(Authorization=f"Bearer {one}", X_Request_ID=one)
             assert response.headers["x-request-id"] == one
@@ -52,8 +52,10 @@ async def test_every_askedhas_its_own_fan_out() -> None:
         await asyncio.sleep(0.1)
         return httpx.Response(200, json=[])
 
-    upstream = but(posts=slow, todos=slow)
-    async with serving(upstream, fan_out=1, forward_headers=("accept-language",)) as service:
+    upstream = upstream_with(posts=slow, todos=slow)
+    async with running_service(
+        upstream, fan_out=1, forward_headers=("accept-language",)
+    ) as service:
         await service.overview("?include=posts,todos")
         began = now()
         asking = (service.overview("?include=posts,todos", Accept_Language=one) for one in "ab")
@@ -82,7 +84,7 @@ async def test_what_is_wrong_stays_wrong(service: Running, query: str) -> None:
 
 
 async def test_the_demos_faults_are_for_the_requests_that_ask_for_them() -> None:
-    async with demonstrating() as service:
+    async with running_demo() as service:
         for fault, status in (
             ("posts=missing", 502),
             ("todos=missing", 200),

@@ -8,17 +8,17 @@ import respx
 from starlette.types import Message
 
 from app.problems.responses import Problem
-from tests.api.serving import (
+from tests.in_process import (
     BROKEN,
     PATH,
     Running,
     a_scope,
-    but,
+    body_of,
     healthy,
     logged,
     never_leaving,
-    serving,
-    told,
+    running_service,
+    upstream_with,
 )
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,7 @@ ERRORS = ["/nowhere", "/docs/nowhere", "/problems/nonsense", "/v1/users/0/overvi
 @pytest.fixture
 def broken_code() -> respx.MockRouter:
     """One section meets a defect of ours."""
-    return but(posts=RuntimeError("a bug of ours"))
+    return upstream_with(posts=RuntimeError("a bug of ours"))
 
 
 def assert_safe(response: httpx.Response) -> None:
@@ -52,10 +52,10 @@ async def test_every_answer_is_safe_to_show(service: Running, path: str) -> None
 
 
 async def test_refusals_and_failures_are_safe_to_show_too(broken_code: respx.MockRouter) -> None:
-    async with serving(broken_code) as service:
+    async with running_service(broken_code) as service:
         assert_safe(await service.post("/livez"))
         assert_safe(await service.overview())
-    async with serving(but(posts=BROKEN)) as service:
+    async with running_service(upstream_with(posts=BROKEN)) as service:
         assert_safe(await service.overview("?require=posts"))
 
 
@@ -87,7 +87,7 @@ async def test_not_a_byte_of_a_body_is_sent_for_head(service: Running, path: str
 
 
 async def test_head_of_a_failure_has_no_body_either(broken_code: respx.MockRouter) -> None:
-    async with serving(broken_code) as service:
+    async with running_service(broken_code) as service:
         head = await service.head(PATH)
     assert (head.status_code, head.content) == (500, b"")
 
@@ -116,13 +116,13 @@ async def test_any_other_is_replaced_by_a_new_one(
 async def test_a_bug_is_a_500_with_its_traceback_in_the_log_and_never_a_section(
     broken_code: respx.MockRouter, query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with serving(broken_code) as service:
+    async with running_service(broken_code) as service:
         response = await service.overview(query, X_Request_ID="find-me")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-request-id"] == "find-me"
-    problem = told(response, Problem)
+    problem = body_of(response, Problem)
     assert (problem["type"], problem["status"]) == ("/problems/internal_error", 500)
     assert "bug of ours" not in response.text
 
@@ -134,7 +134,7 @@ async def test_a_bug_is_a_500_with_its_traceback_in_the_log_and_never_a_section(
 
 
 async def test_every_request_is_one_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    async with serving(but(posts=BROKEN)) as service:
+    async with running_service(upstream_with(posts=BROKEN)) as service:
         await service.overview("?include=posts,todos", X_Request_ID="r1")
         await service.get("/nowhere", headers={"X-Request-ID": "r2"})
         await service.head("/livez", headers={"X-Request-ID": "r3"})
@@ -148,8 +148,8 @@ async def test_every_request_is_one_line_of_the_log(capsys: pytest.CaptureFixtur
 
 async def test_what_is_secret_does_not_reach_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     upstreams = {"posts": {"headers": {"Authorization": "our-secret"}}}
-    async with serving(
-        but(posts=httpx.Response(403, text="their-secret")),
+    async with running_service(
+        upstream_with(posts=httpx.Response(403, text="their-secret")),
         forward_headers=("x-token",),
         upstreams=upstreams,
     ) as service:
@@ -158,6 +158,6 @@ async def test_what_is_secret_does_not_reach_the_log(capsys: pytest.CaptureFixtu
 
 
 async def test_a_quiet_log_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    async with serving(healthy(), log_level="warning") as service:
+    async with running_service(healthy(), log_level="warning") as service:
         await service.overview()
     assert capsys.readouterr().out == ""

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.api.folding import follow
-from tests.api.serving import Running, demonstrating, healthy, serving
+from tests.in_process import Running, healthy, running_demo, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ def known(page: httpx.Response) -> dict[str, str]:
     [({}, "true"), ({"explain": "on"}, "true"), ({"explain": "off"}, "false")],
 )
 async def test_above_the_demo_it_is_told_so(settings: Mapping[str, str], explains: str) -> None:
-    async with demonstrating(**settings) as service:
+    async with running_demo(**settings) as service:
         page = await service.get("/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert known(page) == {"data-demo": "true", "data-explain": explains}
@@ -40,7 +40,7 @@ async def test_above_the_demo_it_is_told_so(settings: Mapping[str, str], explain
     [({}, "false"), ({"explain": "on"}, "true"), ({"explain": "off"}, "false")],
 )
 async def test_so_it_is_above_real_upstreams(settings: Mapping[str, str], explains: str) -> None:
-    async with serving(healthy(), **settings) as service:
+    async with running_service(healthy(), **settings) as service:
         assert known(await service.get("/")) == {"data-demo": "false", "data-explain": explains}
 
 

@@ -8,8 +8,8 @@ import pytest
 from starlette.types import Message
 
 from app.server.disconnect import CancelOnDisconnect, ClientDisconnected
-from tests.api.serving import PATH, a_scope, healthy, logged, serving
-from tests.fakes import ending, now
+from tests.fakes import now, result_or_error
+from tests.in_process import PATH, a_scope, healthy, logged, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def test_a_cancellation_from_elsewhere_stays_one(leaves: float) -> None:
     task = asyncio.ensure_future(work(client, asyncio.sleep(60)))
     await asyncio.sleep(1)
     task.cancel()
-    await ending(task)
+    await result_or_error(task)
     assert task.cancelled()
     assert client.heard == 0
 
@@ -86,7 +86,7 @@ async def test_a_bug_is_not_hidden_by_the_clients_leaving() -> None:
         finally:
             raise ZeroDivisionError
 
-    assert isinstance(await ending(work(Client(1), clumsy())), ZeroDivisionError)
+    assert isinstance(await result_or_error(work(Client(1), clumsy())), ZeroDivisionError)
 
 
 async def test_a_client_that_left_gets_nothing_and_one_line_of_the_log(
@@ -110,7 +110,7 @@ async def test_a_client_that_left_gets_nothing_and_one_line_of_the_log(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    async with serving(upstream) as service:
+    async with running_service(upstream) as service:
         await service.app(a_scope(PATH), Client(0.5).receive, send)
         assert now() == 0.5
         assert all(one.bulkhead.in_flight == 0 for one in service.service.upstreams.values())

@@ -12,7 +12,7 @@ import app
 from app.errors import Failure, Reason
 from app.problems.handlers import ProblemType
 from app.problems.responses import Problem
-from tests.api.serving import PATH, Running, told
+from tests.in_process import PATH, Running, body_of
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ EXPLAINED = [
 def a_problem(response: httpx.Response, slug: str) -> Problem:
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["cache-control"] == "no-store"
-    problem = Problem(**told(response, Problem))
+    problem = Problem(**body_of(response, Problem))
     assert (problem.type, problem.status) == (f"/problems/{slug}", response.status_code)
     return problem
 
@@ -34,7 +34,7 @@ def a_problem(response: httpx.Response, slug: str) -> Problem:
 async def test_every_problem_is_explained(service: Running, slug: str) -> None:
     response = await service.get(f"/problems/{slug}")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
-    kind = told(response, ProblemType)
+    kind = body_of(response, ProblemType)
     assert kind["type"] == f"/problems/{slug}"
     assert all(kind[member] for member in ("title", "meaning", "what_to_do"))
 

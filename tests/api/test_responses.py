@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.api.serving import BROKEN, POST, TODO, USER, Running, but, each, serving
+from tests.in_process import BROKEN, POST, TODO, USER, Running, each, running_service, upstream_with
 
 pytestmark = pytest.mark.anyio
 
@@ -28,8 +28,10 @@ def fresh(control: str | None, json: object) -> httpx.Response:
 async def test_a_complete_answer_is_as_fresh_as_its_least_fresh_section(
     user: str, posts: str | None, todos: str, seconds: int
 ) -> None:
-    upstream = but(user=fresh(user, USER), posts=fresh(posts, [POST]), todos=fresh(todos, [TODO]))
-    async with serving(upstream) as service:
+    upstream = upstream_with(
+        user=fresh(user, USER), posts=fresh(posts, [POST]), todos=fresh(todos, [TODO])
+    )
+    async with running_service(upstream) as service:
         control = (await service.overview()).headers["cache-control"]
     if seconds == 0:
         assert control == "private, no-cache"
@@ -39,7 +41,7 @@ async def test_a_complete_answer_is_as_fresh_as_its_least_fresh_section(
 
 async def test_an_answer_from_the_cache_is_fresh_for_as_long_as_is_left() -> None:
     told = []
-    async with serving(but(), upstreams=each(ttl=60)) as service:
+    async with running_service(upstream_with(), upstreams=each(ttl=60)) as service:
         for pause in (0, 15, 44, 0.5):
             await asyncio.sleep(pause)
             told.append((await service.overview()).headers["cache-control"])
@@ -48,7 +50,7 @@ async def test_an_answer_from_the_cache_is_fresh_for_as_long_as_is_left() -> Non
 
 async def test_our_own_ttl_counts_where_the_upstream_says_nothing() -> None:
     settings = {name: {"ttl": seconds} for name, seconds in (("posts", 12.7), ("todos", 20))}
-    async with serving(but(), upstreams=settings) as service:
+    async with running_service(upstream_with(), upstreams=settings) as service:
         response = await service.overview("?include=posts,todos")
         assert response.headers["cache-control"] == "private, max-age=12"
         assert (await service.overview()).headers["cache-control"] == "private, no-cache"
@@ -56,8 +58,10 @@ async def test_our_own_ttl_counts_where_the_upstream_says_nothing() -> None:
 
 @pytest.mark.parametrize("posts", [BROKEN, fresh("max-age=60", [POST, None])])
 async def test_nothing_partial_is_kept(posts: httpx.Response | Exception) -> None:
-    upstream = but(user=fresh("max-age=60", USER), posts=posts, todos=fresh("max-age=60", [TODO]))
-    async with serving(upstream) as service:
+    upstream = upstream_with(
+        user=fresh("max-age=60", USER), posts=posts, todos=fresh("max-age=60", [TODO])
+    )
+    async with running_service(upstream) as service:
         response = await service.overview()
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -76,7 +80,7 @@ async def test_the_same_data_has_the_same_weak_tag(service: Running) -> None:
 
 async def test_other_data_has_another_tag(service: Running) -> None:
     tags = {(await service.overview(query)).headers["etag"] for query in ("", "?include=posts")}
-    async with serving(but(posts=httpx.Response(200, json=[POST]))) as other:
+    async with running_service(upstream_with(posts=httpx.Response(200, json=[POST]))) as other:
         tags.add((await other.overview()).headers["etag"])
     assert len(tags) == 3
 
@@ -113,7 +117,7 @@ async def test_conditions_on_several_lines_are_one_list(service: Running) -> Non
 
 
 async def test_a_failure_is_never_answered_with_304() -> None:
-    async with serving(but(posts=BROKEN)) as service:
+    async with running_service(upstream_with(posts=BROKEN)) as service:
         assert (await service.overview(If_None_Match="*")).status_code == 200
         response = await service.overview("?require=posts", If_None_Match="*")
         assert response.status_code == 502

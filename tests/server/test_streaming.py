@@ -12,8 +12,18 @@ from app.server.disconnect import ClientDisconnected
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
 from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
-from tests.api.serving import ABSENT, MODELS, PATH, Hanging, a_scope, but, each, logged, serving
-from tests.fakes import ending, leaving_nothing, now
+from tests.fakes import leaving_nothing, now, result_or_error
+from tests.in_process import (
+    ABSENT,
+    MODELS,
+    PATH,
+    Hanging,
+    a_scope,
+    each,
+    logged,
+    running_service,
+    upstream_with,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +49,7 @@ async def stuck(_: bytes) -> None:
 async def test_lines_come_in_the_order_of_completion() -> None:
     world = World(posts_1=0.3, todos_2=0.1, user_3=(0.2, ABSENT), user_4=0.25)
     target = "/v1/overviews?user_id=1&user_id=2&user_id=3&user_id=4"
-    async with serving(world.upstream) as service:
+    async with running_service(world.upstream) as service:
         answer = await follow(service, target, NDJSON)
         whole = await service.get(target)
     items = [(round(when, 3), json.loads(line)) for when, line in answer.pieces]
@@ -59,7 +69,7 @@ async def test_lines_come_in_the_order_of_completion() -> None:
 @ways
 async def test_head_has_the_headers_alone(target: str, accept: str) -> None:
     same = {"X-Request-ID": "same"}
-    async with serving(World("max-age=60").upstream) as service:
+    async with running_service(World("max-age=60").upstream) as service:
         for _ in range(2):  # stored, so that no header tells of a time
             got = await follow(service, target, accept, same)
         head = await follow(service, target, accept, same, method="HEAD")
@@ -73,7 +83,7 @@ async def test_head_has_the_headers_alone(target: str, accept: str) -> None:
 @streams
 async def test_head_of_a_stream_asks_nobody_and_waits_for_nobody(target: str, accept: str) -> None:
     asked = Hanging()
-    async with serving(but(user=asked), upstreams=PATIENT) as service:
+    async with running_service(upstream_with(user=asked), upstreams=PATIENT) as service:
         head = await follow(service, target, accept, method="HEAD", stays=1.0)
         assert now() == 0.0
     assert (head.status, head.ended, asked.asked) == (200, True, [])
@@ -87,7 +97,7 @@ async def test_a_line_that_was_sent_is_held_by_nobody() -> None:
         held.append(sum(isinstance(one, PlanRun) for one in gc.get_objects()))
 
     users = "&".join(f"user_id={user}" for user in range(1, 41))
-    async with serving(World(posts=0.1).upstream, fan_out=3) as service:
+    async with running_service(World(posts=0.1).upstream, fan_out=3) as service:
         gc.freeze()  # so that only what is made from now on is looked at
         try:
             await follow(service, f"/v1/overviews?{users}", NDJSON, read=read)
@@ -103,7 +113,7 @@ async def test_what_is_under_way_ends_when_the_client_leaves(
     target: str, accept: str, stays: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = World(user=0.2, posts=None, todos=None)
-    async with serving(world.upstream, fan_out=5, upstreams=PATIENT) as service:
+    async with running_service(world.upstream, fan_out=5, upstreams=PATIENT) as service:
         async with leaving_nothing():
             answer = await follow(service, target, accept, LONG, stays=stays)
         assert (now(), world.in_flight) == (stays, 0)
@@ -119,7 +129,7 @@ async def test_what_is_under_way_ends_when_the_client_leaves(
 async def test_so_does_what_waits_for_a_slow_reader(target: str, accept: str) -> None:
     """Nothing of the answer is waited for when the client leaves: all of it waits to be sent."""
     world = World(user_1=0.2, user_7=0.2, posts_2=None, posts_3=None, todos_7=None)
-    async with serving(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
+    async with running_service(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
         answer = await follow(service, target, accept, LONG, stays=5.0, read=stuck)
     assert (now(), world.in_flight, len(answer.pieces)) == (5.0, 0, 1)
     assert world.given_up
@@ -134,7 +144,7 @@ async def test_a_slow_reader_holds_up_the_asking() -> None:
         await asyncio.sleep(1)
 
     users = "&".join(f"user_id={user}" for user in range(1, 9))
-    async with serving(world.upstream, fan_out=3) as service:
+    async with running_service(world.upstream, fan_out=3) as service:
         answer = await follow(service, f"/v1/overviews?{users}", NDJSON, LONG, read=read)
     for when, _ in answer.pieces:
         read_by_then = sum(other < when for other, _ in answer.pieces)
@@ -146,7 +156,7 @@ async def test_a_slow_reader_holds_up_the_asking() -> None:
 @streams
 async def test_what_others_wait_for_as_well_goes_on(target: str, accept: str) -> None:
     world = World(user=0.2, posts=0.3, todos=0.4)
-    async with serving(world.upstream) as service:
+    async with running_service(world.upstream) as service:
         staying, leaving = await asyncio.gather(
             follow(service, target, accept), follow(service, target, accept, stays=0.1)
         )
@@ -162,11 +172,11 @@ async def test_a_server_that_stops_ends_it_too(
     target: str, accept: str, read: Callable[[bytes], Awaitable[None]]
 ) -> None:
     world = World(posts_2=None, posts_3=None, todos_7=None)
-    async with serving(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
+    async with running_service(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
         task = asyncio.create_task(follow(service, target, accept, LONG, read=read))
         await asyncio.sleep(0.5)
         task.cancel()
-        await ending(task)
+        await result_or_error(task)
         assert task.cancelled()
     assert (now(), world.in_flight) == (0.5, 0)
 
@@ -196,7 +206,7 @@ async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> Non
     response = ClosingStreamingResponse(content(), "text/plain", {})
     scope = a_scope("/")
     RequestState("test", arrived=0.0).attach(scope)
-    error = await ending(response(scope, receive, send))
+    error = await result_or_error(response(scope, receive, send))
     assert isinstance(error, ClientDisconnected)
     assert closed == [4.0]
 
@@ -206,7 +216,7 @@ async def test_what_broke_off_is_not_complete_in_the_log(
     posts_2: tuple[float, Exception] | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = World(posts_2=posts_2)
-    async with serving(world.upstream, upstreams=PATIENT) as service:
+    async with running_service(world.upstream, upstreams=PATIENT) as service:
         answer = await follow(service, MANY, NDJSON, stays=0.5)
     assert (len(answer.pieces), answer.ended) == (2, False)
     assert logged(capsys.readouterr().out)[-1]["complete"] is False
@@ -216,7 +226,7 @@ async def test_what_broke_off_is_not_complete_in_the_log(
 async def test_nor_are_events(
     posts: float | tuple[float, Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with serving(taking(posts=posts), upstreams=PATIENT) as service:
+    async with running_service(taking(posts=posts), upstreams=PATIENT) as service:
         answer = await follow(service, PATH, EVENTS, stays=0.5)
     assert not answer.ended
     assert logged(capsys.readouterr().out)[-1]["complete"] is False
@@ -228,7 +238,7 @@ async def test_a_bug_is_not_hidden_by_the_clients_leaving(
 ) -> None:
     """It happens while a piece waits to be read, and comes to light when the client has gone."""
     world = World(user=0.1, posts=(0.2, BUG), user_1=0.0, posts_1=0.0)
-    async with serving(world.upstream, upstreams=PATIENT) as service:
+    async with running_service(world.upstream, upstreams=PATIENT) as service:
         answer = await follow(service, target, accept, stays=1.0, read=stuck)
     assert (len(answer.pieces), answer.raised) == (1, BUG)
     error, request = logged(capsys.readouterr().out)
@@ -243,7 +253,7 @@ async def test_nor_by_its_leaving_before_it_has_heard_of_it(
         if b"event: done" in piece:
             await asyncio.Event().wait()
 
-    async with serving(taking(posts=(0.2, BUG)), upstreams=PATIENT) as service:
+    async with running_service(taking(posts=(0.2, BUG)), upstreams=PATIENT) as service:
         answer = await follow(service, PATH, EVENTS, stays=1.0, read=read)
     assert answer.raised is BUG
     assert "ZeroDivisionError: a bug of ours" in logged(capsys.readouterr().out)[0]["exception"]

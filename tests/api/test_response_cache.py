@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from app.api.responses import ResponseCache
 from app.call import Answer, Tally
 from app.composition.outcome import Outcome
-from tests.api.serving import POST, but, each, serving
 from tests.fakes import an_answer, kept
+from tests.in_process import POST, each, running_service, upstream_with
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ def test_what_is_large_is_written_each_time() -> None:
 async def test_what_one_client_has_fetched_anew_all_others_see_at_once(
     upstream: respx.MockRouter,
 ) -> None:
-    async with serving(upstream, upstreams=KEPT) as service:
+    async with running_service(upstream, upstreams=KEPT) as service:
         old = [await service.overview() for _ in range(3)]
         upstream["posts"].respond(json=[POST | {"title": "new"}])
         fetched = await service.overview(Cache_Control="no-cache")
@@ -60,7 +60,7 @@ async def test_what_one_client_has_fetched_anew_all_others_see_at_once(
 
 
 async def test_who_has_it_already_is_told_so_as_before(upstream: respx.MockRouter) -> None:
-    async with serving(upstream, upstreams=KEPT) as service:
+    async with running_service(upstream, upstreams=KEPT) as service:
         tag = [await service.overview() for _ in range(3)][-1].headers["etag"]
         again = await service.overview(If_None_Match=tag)
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
@@ -71,14 +71,14 @@ async def test_nobody_is_sent_what_was_written_for_other_credentials() -> None:
         return httpx.Response(200, json=[POST | {"title": request.headers["authorization"]}])
 
     forwarding = {"forward_headers": ("authorization",), "upstreams": KEPT}
-    async with serving(but(posts=secret), **forwarding) as service:
+    async with running_service(upstream_with(posts=secret), **forwarding) as service:
         for token in ("one", "two") * 3:
             answer = await service.overview(Authorization=token)
             assert answer.json()["posts"]["data"][0]["title"] == token
 
 
 async def test_a_request_that_is_answered_again_has_its_own_id(upstream: respx.MockRouter) -> None:
-    async with serving(upstream, upstreams=KEPT) as service:
+    async with running_service(upstream, upstreams=KEPT) as service:
         for name in ("a", "b", "c"):
             answer = await service.overview(X_Request_ID=name)
             assert answer.headers.get_list("x-request-id") == [name]

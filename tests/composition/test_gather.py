@@ -9,7 +9,16 @@ from app.composition.outcome import Outcome, cached_outcomes
 from app.composition.scheduler import gather
 from app.composition.view import Plan
 from app.errors import Failure, NotFound, Timeout, Unreachable
-from tests.fakes import A_VIEW, FakeUpstream, a_context, a_question, an_answer, begun, ending, now
+from tests.fakes import (
+    A_VIEW,
+    FakeUpstream,
+    a_context,
+    a_question,
+    an_answer,
+    counting_attempts,
+    now,
+    result_or_error,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +52,9 @@ async def test_the_whole_takes_as_long_as_the_slowest_part() -> None:
 async def test_a_failed_section_does_not_fail_the_view() -> None:
     failure = Unreachable("broken")
     fetch = each_to_its_own(
-        user=begun(FakeUpstream(2)), posts=begun(FakeUpstream(1, failure)), todos=FakeUpstream(2)
+        user=counting_attempts(FakeUpstream(2)),
+        posts=counting_attempts(FakeUpstream(1, failure)),
+        todos=FakeUpstream(2),
     )
     outcomes = await gather(a_plan(), a_context(), fetch)
     assert {name: one.result for name, one in outcomes.items()} == {
@@ -144,7 +155,7 @@ async def test_a_bug_surfaces_and_is_never_a_section(required: list[str]) -> Non
     others = FakeUpstream(seconds=60)
     bug = ZeroDivisionError("ours")
     fetch = each_to_its_own(user=others, posts=FakeUpstream(1, bug), todos=others)
-    error = await ending(gather(a_plan(*required), a_context(), fetch))
+    error = await result_or_error(gather(a_plan(*required), a_context(), fetch))
     assert error is bug
     assert (now(), others.in_flight) == (1.0, 0)
 
@@ -159,7 +170,7 @@ async def test_a_bug_met_on_the_way_out_surfaces_too() -> None:
     fetch = each_to_its_own(
         user=FakeUpstream(1, NotFound("nobody")), posts=clumsy, todos=FakeUpstream(60)
     )
-    error = await ending(gather(a_plan(), a_context(), fetch))
+    error = await result_or_error(gather(a_plan(), a_context(), fetch))
     assert isinstance(error, ZeroDivisionError)
 
 
@@ -176,6 +187,6 @@ async def test_a_cancellation_from_outside_cancels_everything() -> None:
     task = asyncio.ensure_future(gather(a_plan(), a_context(), upstream))
     await asyncio.sleep(1)
     task.cancel()
-    await ending(task)
+    await result_or_error(task)
     assert task.cancelled()
     assert (upstream.cancelled, upstream.in_flight, now()) == (3, 0, 1.0)

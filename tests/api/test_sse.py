@@ -9,7 +9,8 @@ import respx
 
 from app.problems.responses import InvalidRequest, Problem
 from tests.api.folding import EVENTS, Followed, fold, follow, parsed, taking
-from tests.api.serving import (
+from tests.fakes import leaving_nothing
+from tests.in_process import (
     ABSENT,
     BROKEN,
     BUSY,
@@ -19,14 +20,13 @@ from tests.api.serving import (
     PATH,
     End,
     Running,
-    but,
+    body_of,
     each,
     logged,
-    now_on,
-    serving,
-    told,
+    replace_route,
+    running_service,
+    upstream_with,
 )
-from tests.fakes import leaving_nothing
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def streamed(
     upstream: respx.MockRouter, query: str = "", headers: Mapping[str, str] = {}
 ) -> Followed:
     patient = each(attempt_timeout=60, retries=0)
-    async with serving(upstream, upstreams=patient) as service, leaving_nothing():
+    async with running_service(upstream, upstreams=patient) as service, leaving_nothing():
         return await follow(service, PATH + query, EVENTS, headers)
 
 
@@ -66,7 +66,7 @@ async def test_what_landed_before_the_decision_is_kept() -> None:
 
 async def test_what_is_stored_comes_at_once() -> None:
     upstream = taking(user=0.3, todos=0.2)
-    async with serving(upstream, upstreams={"posts": {"ttl": 60}}) as service:
+    async with running_service(upstream, upstreams={"posts": {"ttl": 60}}) as service:
         await service.overview("?include=posts")
         answer = await follow(service, PATH, EVENTS)
     assert answer.landed == [(0.0, "posts"), (0.2, "todos"), (0.3, "user"), (0.3, "done")]
@@ -105,7 +105,7 @@ async def test_each_second_of_silence_ends_with_a_word(
 async def test_a_failure_of_the_whole_is_a_200_whose_end_says_so(
     ends: Mapping[str, End], query: str, status: int, reason: str
 ) -> None:
-    answer = await streamed(but(**ends), query)
+    answer = await streamed(upstream_with(**ends), query)
     assert answer.status == 200
     told_status, problem = fold(parsed(answer.text))
     assert told_status == problem["status"] == status
@@ -129,7 +129,9 @@ async def test_the_last_event_is_out_by_the_deadline(
 
 async def test_it_is_not_for_keeping_nor_for_a_proxy_to_collect() -> None:
     upstream = taking()
-    async with serving(upstream, upstreams=each(ttl=60), forward_headers=("a-b",)) as service:
+    async with running_service(
+        upstream, upstreams=each(ttl=60), forward_headers=("a-b",)
+    ) as service:
         whole = await service.overview()
         # What is known of the JSON answer says nothing of a stream.
         answer = await service.overview(Accept=EVENTS, If_None_Match=whole.headers["etag"])
@@ -159,7 +161,7 @@ async def test_what_is_wrong_is_refused_before_anything_streams(
     answer = await service.get(path, headers={"Accept": EVENTS, **headers})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
-    assert told(answer, InvalidRequest)["errors"]
+    assert body_of(answer, InvalidRequest)["errors"]
     assert not upstream.calls
 
 
@@ -181,11 +183,13 @@ async def test_the_log_has_of_a_stream_what_it_has_of_the_json(
     upstream: respx.MockRouter,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async with serving(upstream, upstreams=each(ttl=1, stale_if_error=60, retries=0)) as service:
+    async with running_service(
+        upstream, upstreams=each(ttl=1, stale_if_error=60, retries=0)
+    ) as service:
         await service.overview()
         await asyncio.sleep(2)
         for name, end in ends.items():
-            now_on(upstream, name, end)
+            replace_route(upstream, name, end)
         await service.overview(query, Accept=EVENTS)
     line = logged(capsys.readouterr().out)[-1]
     assert (line["event"], line["status"], line["path"]) == ("request", 200, PATH)
@@ -216,7 +220,7 @@ async def test_a_bug_is_told_as_a_500_then_the_connection_breaks_and_the_log_has
 async def test_what_a_bug_leaves_to_tell_is_what_the_json_answer_would_have_been(
     query: str,
 ) -> None:
-    async with serving(but(posts=BUG)) as service:
+    async with running_service(upstream_with(posts=BUG)) as service:
         whole = await service.overview(query)
         answer = await follow(service, PATH + query, EVENTS)
     (_, done) = parsed(answer.text)[-1]

@@ -9,7 +9,7 @@ from app.resilience.bulkhead import Bulkhead
 from app.resilience.events import Shed
 from app.resilience.latency import Latency
 from app.resilience.layers.shed import overload_wait, shed
-from tests.fakes import FakeUpstream, a_call, a_context, a_shed_context, ending
+from tests.fakes import FakeUpstream, a_call, a_context, a_shed_context, result_or_error
 
 pytestmark = pytest.mark.anyio
 
@@ -75,21 +75,21 @@ async def test_a_request_with_less_time_is_shed_sooner() -> None:
 
 
 async def test_a_request_that_was_let_in_is_left_alone() -> None:
-    upstream, told = FakeUpstream(1), list[Event]()
-    assert (await shed(told.append)(upstream)(a_call())).data.json == b"[]"
-    assert (len(upstream.began), told) == (1, [])
+    upstream, events = FakeUpstream(1), list[Event]()
+    assert (await shed(events.append)(upstream)(a_call())).data.json == b"[]"
+    assert (len(upstream.began), events) == (1, [])
 
 
 @pytest.mark.parametrize("wait", [1.23456, 0.0])
 async def test_nothing_is_begun_for_a_request_that_was_turned_away(wait: float) -> None:
-    upstream, told, call = (
+    upstream, events, call = (
         FakeUpstream(1),
         list[Event](),
         a_call(a_shed_context(wait)),
     )
-    failure = await ending(shed(told.append)(upstream)(call))
+    failure = await result_or_error(shed(events.append)(upstream)(call))
     assert isinstance(failure, Overloaded)
     assert failure.retry_after == round(wait, 3)
     assert "waiting" in failure.detail
-    assert told == [Shed(call, failure)]
+    assert events == [Shed(call, failure)]
     assert upstream.began == []

@@ -5,7 +5,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from tests.api.serving import Running
+from tests.in_process import Running
 
 pytestmark = pytest.mark.anyio
 

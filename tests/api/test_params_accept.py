@@ -6,7 +6,7 @@ from fastapi import Request
 
 from app.api.params import prefers
 from tests.api.folding import EVENTS, NDJSON, fold, parsed
-from tests.api.serving import PATH, Running, each, serving
+from tests.in_process import PATH, Running, each, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ async def test_equal_requests_get_what_each_of_them_accepts(
     upstream: respx.MockRouter, ttl: float
 ) -> None:
     """Also when all but their headers is remembered, and the JSON answer is written already."""
-    async with serving(upstream, upstreams=each(ttl=ttl)) as service:
+    async with running_service(upstream, upstreams=each(ttl=ttl)) as service:
         whole = [await service.overview() for _ in range(2)]
         for accept in (EVENTS, JSON, EVENTS, "*/*", f"{EVENTS};q=0.5, {JSON}"):
             response = await service.overview(Accept=accept)

@@ -32,10 +32,10 @@ from tests.fakes import (
     a_question,
     a_shed_context,
     an_answer,
-    ending,
     leaving_nothing,
     now,
     on_virtual_time,
+    result_or_error,
 )
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +63,7 @@ class Punctual:
 
 
 class Reluctant(FakeUpstream):
-    """Takes another second to end when it is cancelled, and then ends as told."""
+    """Takes another second to end when it is cancelled, and then ends as events."""
 
     async def __call__(self, call: Call) -> Answer:
         try:
@@ -78,9 +78,9 @@ class Reluctant(FakeUpstream):
 
 
 def a_layer(
-    upstream: Fetch, told: list[Event] | None = None, latency: Latency | None = None
+    upstream: Fetch, events: list[Event] | None = None, latency: Latency | None = None
 ) -> Fetch:
-    return coalesce(latency or Latency(), ([] if told is None else told).append)(upstream)
+    return coalesce(latency or Latency(), ([] if events is None else events).append)(upstream)
 
 
 def that_takes(seconds: float) -> Latency:
@@ -106,22 +106,22 @@ async def boarded(fetch: Fetch, *calls: Call) -> list[asyncio.Task[Answer]]:
 
 
 async def test_equal_calls_in_flight_share_one() -> None:
-    upstream, told = FakeUpstream(seconds=1), list[Event]()
+    upstream, events = FakeUpstream(seconds=1), list[Event]()
     calls = [a_call() for _ in range(5)]
     async with leaving_nothing():
-        answers = await asyncio.gather(*map(a_layer(upstream, told), calls))
+        answers = await asyncio.gather(*map(a_layer(upstream, events), calls))
     assert upstream.began == [0.0]
     assert all(answer is answers[0] for answer in answers)
     assert [call.tally.coalesced for call in calls] == [False, True, True, True, True]
-    assert told == [Coalesced(call, 1.0, None) for call in calls[1:]]
+    assert events == [Coalesced(call, 1.0, None) for call in calls[1:]]
 
 
 async def test_nobody_boards_what_has_landed() -> None:
-    upstream, told = FakeUpstream(seconds=1), list[Event]()
-    fetch = a_layer(upstream, told)
+    upstream, events = FakeUpstream(seconds=1), list[Event]()
+    fetch = a_layer(upstream, events)
     for _ in range(2):
         await fetch(a_call())
-    assert (upstream.began, told) == ([0.0, 1.0], [])
+    assert (upstream.began, events) == ([0.0, 1.0], [])
 
 
 async def test_only_equal_calls_share() -> None:
@@ -168,12 +168,12 @@ async def test_a_flight_lives_until_its_last_passenger_leaves_whoever_came_first
         for number in order[:2]:
             await asyncio.sleep(1)
             tasks[number].cancel()
-            await ending(tasks[number])
+            await result_or_error(tasks[number])
             assert tasks[number].cancelled()
             assert (upstream.in_flight, upstream.cancelled) == (1, 0)
         assert now() == 2.0
         tasks[order[2]].cancel()
-        await ending(tasks[order[2]])
+        await result_or_error(tasks[order[2]])
         assert tasks[order[2]].cancelled()
         assert (upstream.in_flight, upstream.cancelled) == (0, 1)
         assert now() == 3.0  # awaited, though it takes its time
@@ -200,7 +200,7 @@ async def test_nobody_boards_a_flight_that_is_being_cancelled() -> None:
         assert (await fetch(newcomer)).data.json == b"[]"
         assert (upstream.began, now()) == ([0.0, 1.5], 3.5)
         assert not newcomer.tally.coalesced
-        await ending(last)
+        await result_or_error(last)
 
 
 async def test_the_end_of_an_old_flight_does_not_end_the_sharing_of_a_new_one() -> None:
@@ -235,23 +235,23 @@ async def test_the_last_one_takes_the_flight_down_at_its_deadline() -> None:
         first, second = await boarded(fetch, until(10), until(2))
         await asyncio.sleep(1)
         first.cancel()
-        assert isinstance(await ending(second), Timeout)
+        assert isinstance(await result_or_error(second), Timeout)
     assert (now(), upstream.in_flight, upstream.cancelled) == (2.0, 0, 1)
 
 
 @pytest.mark.parametrize("late", [Timeout("late"), Overloaded("late")])
 async def test_who_has_time_left_boards_again_when_the_firsts_time_was_up(late: Failure) -> None:
-    upstream, told = Punctual(3, late), list[Event]()
+    upstream, events = Punctual(3, late), list[Event]()
     calls = [until(1), until(5), until(1), until(5), until(2)]
     async with leaving_nothing():
-        ends = await asyncio.gather(*map(ending, map(a_layer(upstream, told), calls)))
+        ends = await asyncio.gather(*map(result_or_error, map(a_layer(upstream, events), calls)))
     assert ends[0] is ends[2] is late
     assert isinstance(ends[1], Answer)
     assert ends[1] is ends[3]
     assert isinstance(ends[4], Timeout)  # at its own deadline, in the second flight
     assert (upstream.began, now()) == ([0.0, 1.0], 4.0)
     assert upstream.calls[1] is calls[1]
-    assert [event for event in told if isinstance(event, Coalesced)] == [
+    assert [event for event in events if isinstance(event, Coalesced)] == [
         *(Coalesced(calls[number], 1.0, late) for number in (1, 2, 3, 4)),
         Coalesced(calls[4], 1.0, ends[4]),
         Coalesced(calls[3], 3.0, None),
@@ -275,7 +275,9 @@ async def test_it_was_the_firsts_time_if_an_answer_would_not_have_fitted_in_what
     failure = Timeout("early")
     upstream = FakeUpstream(ended, failure)
     fetch = a_layer(upstream, latency=None if usual is None else that_takes(usual))
-    ends = await asyncio.gather(ending(fetch(until(1))), ending(fetch(until(deadline))))
+    ends = await asyncio.gather(
+        result_or_error(fetch(until(1))), result_or_error(fetch(until(deadline)))
+    )
     assert [*ends] == [failure, failure]
     assert len(upstream.began) == 1 + again
 
@@ -286,7 +288,9 @@ async def test_who_has_more_time_than_the_first_may_find_a_permit_where_it_did_n
 ) -> None:
     upstream = FakeUpstream(0, Overloaded("full"))
     fetch = a_layer(upstream)
-    ends = await asyncio.gather(ending(fetch(until(1.0))), ending(fetch(until(deadline))))
+    ends = await asyncio.gather(
+        result_or_error(fetch(until(1.0))), result_or_error(fetch(until(deadline)))
+    )
     assert [type(end) for end in ends] == [Overloaded, Overloaded]
     assert len(upstream.began) == 1 + again
 
@@ -303,14 +307,14 @@ async def test_who_was_let_in_does_not_share_the_fate_of_who_was_not(
     ]
     if not first_is_congested:
         calls.reverse()
-    ends = await asyncio.gather(*(ending(fetch(one)) for one in calls))
+    ends = await asyncio.gather(*(result_or_error(fetch(one)) for one in calls))
     assert [type(end) for end in ends] == [Overloaded if first_is_congested else Answer, Answer]
     assert len(upstream.began) == 1
 
 
 async def test_a_timeout_error_that_is_no_deadline_of_ours_is_a_bug() -> None:
     fetch = a_layer(FakeUpstream(0, TimeoutError()))
-    ends = await asyncio.gather(*(ending(fetch(until(one))) for one in (2, 1, 3)))
+    ends = await asyncio.gather(*(result_or_error(fetch(until(one))) for one in (2, 1, 3)))
     assert [type(end) for end in ends] == [TimeoutError] * 3
 
 
@@ -328,7 +332,9 @@ async def test_a_timeout_error_that_is_no_deadline_of_ours_is_a_bug() -> None:
 async def test_a_failure_of_the_upstream_is_everybodys_however_late(failure: Failure) -> None:
     upstream = FakeUpstream(1, failure)
     fetch = a_layer(upstream)
-    ends = await asyncio.gather(ending(fetch(until(1.001))), ending(fetch(until(9))))
+    ends = await asyncio.gather(
+        result_or_error(fetch(until(1.001))), result_or_error(fetch(until(9)))
+    )
     assert [*ends] == [failure, failure]
     assert len(upstream.began) == 1
 
@@ -337,7 +343,7 @@ async def test_a_bug_reaches_everybody() -> None:
     bug = ZeroDivisionError()
     fetch = a_layer(FakeUpstream(1, bug))
     async with leaving_nothing():
-        ends = await asyncio.gather(*(ending(fetch(until(n))) for n in (5, 9, 4)))
+        ends = await asyncio.gather(*(result_or_error(fetch(until(n))) for n in (5, 9, 4)))
     assert [*ends] == [bug, bug, bug]
 
 
@@ -347,7 +353,7 @@ async def test_a_bug_that_cancelling_brings_up_is_not_hidden() -> None:
         (task,) = await boarded(a_layer(Reluctant(60, bug)), a_call())
         await asyncio.sleep(1)
         task.cancel()
-        assert await ending(task) is bug
+        assert await result_or_error(task) is bug
 
 
 @pytest.mark.parametrize("leave", [True, False])
@@ -359,7 +365,7 @@ async def test_a_failure_that_cancelling_brings_up_is_nobodys(leave: bool) -> No
         first.cancel()
         if leave:
             last.cancel()
-        end = await ending(last)
+        end = await result_or_error(last)
     assert isinstance(end, asyncio.CancelledError if leave else Timeout)
 
 
@@ -370,7 +376,7 @@ async def test_who_is_cancelled_twice_awaits_the_end_all_the_same() -> None:
         for _ in range(2):
             await asyncio.sleep(0.6)
             task.cancel()
-        assert isinstance(await ending(task), asyncio.CancelledError)
+        assert isinstance(await result_or_error(task), asyncio.CancelledError)
     assert upstream.in_flight == 0
     assert now() == pytest.approx(1.6)
 
@@ -406,14 +412,14 @@ async def test_passengers_are_told_of_the_whole_flight_whenever_they_board() -> 
 async def test_who_leaves_is_told_of_the_flight_so_far() -> None:
     fetch, call = a_layer(costing(3, 2, 1, FakeUpstream(seconds=60))), until(1)
     await boarded(fetch, until(10))
-    await ending(fetch(call))
+    await result_or_error(fetch(call))
     assert cost(call) == (3, 2, 1)
 
 
 async def test_who_boards_again_is_told_of_each_flight_once() -> None:
     calls = [until(deadline) for deadline in (1, 2, 9, 9)]
     fetch = a_layer(costing(3, 2, 1, Punctual(3)))
-    await asyncio.gather(*map(ending, map(fetch, calls)))
+    await asyncio.gather(*map(result_or_error, map(fetch, calls)))
     assert now() == 5.0
     assert [cost(call) for call in calls] == [(3, 2, 1), (6, 4, 2), (9, 6, 3), (9, 6, 3)]
 
@@ -455,7 +461,7 @@ Ends = dict[Traveller, tuple[str, int]]
 
 
 def expected(people: Sequence[Traveller], seconds: Sequence[int]) -> Ends:
-    """How it ends for each of `people` on one ticket, told hundredth by hundredth."""
+    """How it ends for each of `people` on one ticket, events hundredth by hundredth."""
     ends: Ends = {}
     aboard: list[Traveller] = []
     flights = lands = until = 0
@@ -516,18 +522,18 @@ def test_whoever_comes_and_goes_everybody_gets_what_is_due_when_it_is_due(
             left = inf if one.leaves is None else one.leaves / 100 - now()
             await asyncio.wait([trip], timeout=min(left, 100))
             trip.cancel()
-            end = await ending(trip)
+            end = await result_or_error(trip)
             match end:
                 case Answer(data=data):
                     ticket, number = data.json.split()
                     assert int(ticket) == one.ticket
-                    told = f"answer {int(number)}"
+                    events = f"answer {int(number)}"
                 case asyncio.CancelledError():
-                    told = "left"
+                    events = "left"
                 case _:
                     assert isinstance(end, Timeout)
-                    told = "late"
-            ends[one] = (told, round(now() * 100))
+                    events = "late"
+            ends[one] = (events, round(now() * 100))
 
         async with leaving_nothing():
             await asyncio.gather(*map(travel, people))
