@@ -76,7 +76,7 @@ def an_answer(
     return Answer(Data(json, dropped, digest=json), 1_700_000_000.0, cache_policy, stale)
 
 
-def kept(
+def a_cache_policy(
     fresh: float, while_revalidate: float = 0.0, if_error: float = 0.0, etag: bytes | None = None
 ) -> CachePolicy:
     """Fresh until an instant of the loop's clock, and usable for so many seconds beyond."""

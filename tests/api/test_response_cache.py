@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from app.api.responses import ResponseCache
 from app.call import Answer, Tally
 from app.composition.outcome import Outcome
-from tests.fakes import an_answer, kept
+from tests.fakes import a_cache_policy, an_answer
 from tests.in_process import POST, each, running_service, upstream_with
 
 pytestmark = pytest.mark.anyio
@@ -25,13 +25,18 @@ def found(*answers: Answer) -> dict[str, Outcome]:
 )
 def test_it_is_good_until_a_time_to_live_is_a_second_less(now: float, same: bool) -> None:
     responses, response = ResponseCache(), Response(b"{}")
-    answers = found(an_answer(cache_policy=kept(15.5)), an_answer(cache_policy=kept(70.25)))
+    answers = found(
+        an_answer(cache_policy=a_cache_policy(15.5)), an_answer(cache_policy=a_cache_policy(70.25))
+    )
     responses.put(answers, 10.0, response)
     assert (responses.get(answers, now) is response) is same
 
 
 def test_equal_answers_are_not_the_same_and_fewer_are_not_either() -> None:
-    responses, one, other = ResponseCache(), *(an_answer(cache_policy=kept(60.5)) for _ in range(2))
+    responses, one, other = (
+        ResponseCache(),
+        *(an_answer(cache_policy=a_cache_policy(60.5)) for _ in range(2)),
+    )
     responses.put(found(one, one), 10.0, Response(b"{}"))
     assert one == other
     assert responses.get(found(one, other), 10.0) is None
@@ -40,7 +45,7 @@ def test_equal_answers_are_not_the_same_and_fewer_are_not_either() -> None:
 
 
 def test_what_is_large_is_written_each_time() -> None:
-    responses, answers = ResponseCache(), found(an_answer(cache_policy=kept(60.5)))
+    responses, answers = ResponseCache(), found(an_answer(cache_policy=a_cache_policy(60.5)))
     responses.put(answers, 10.0, Response(b" " * 16_385))
     assert responses.get(answers, 10.0) is None
 

@@ -32,12 +32,12 @@ from app.resilience.store import Store
 from app.settings import UpstreamSettings
 from tests.fakes import (
     FakeUpstream,
+    a_cache_policy,
     a_call,
     a_context,
     a_question,
     a_shed_context,
     an_answer,
-    kept,
     leaving_nothing,
     now,
     on_virtual_time,
@@ -97,7 +97,7 @@ def open_circuit(upstream: Upstream, mirror: int = 0) -> None:
 
 
 async def test_what_is_stored_starts_no_flight(events: list[Event]) -> None:
-    mirror = Scripted([an_answer(cache_policy=kept(9.0))])
+    mirror = Scripted([an_answer(cache_policy=a_cache_policy(9.0))])
     upstream = a_pipeline(mirror, events=events)
     await upstream.fetch(a_call())
     open_circuit(upstream)
@@ -113,7 +113,9 @@ async def test_what_is_stored_starts_no_flight(events: list[Event]) -> None:
 
 
 async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(events: list[Event]) -> None:
-    mirror = Scripted([an_answer(b"old", cache_policy=kept(1, 9)), an_answer(b"new")], seconds=1)
+    mirror = Scripted(
+        [an_answer(b"old", cache_policy=a_cache_policy(1, 9)), an_answer(b"new")], seconds=1
+    )
     upstream = a_pipeline(mirror, events=events, attempt_timeout=2)
     await upstream.fetch(a_call())
     async with leaving_nothing():
@@ -128,7 +130,7 @@ async def test_a_refresh_and_those_who_ask_meanwhile_share_one_flight(events: li
 
 
 async def test_a_refresh_gets_no_more_time_than_refresh_timeout(events: list[Event]) -> None:
-    mirror = Scripted([an_answer(cache_policy=kept(0, 99)), Unreachable("x")])
+    mirror = Scripted([an_answer(cache_policy=a_cache_policy(0, 99)), Unreachable("x")])
     upstream = a_pipeline(mirror, events=events, attempt_timeout=60)
     await upstream.fetch(a_call())
     mirror.seconds = 60
@@ -398,7 +400,7 @@ def test_whatever_happens_a_call_is_over_by_its_deadline_and_nothing_is_left(
             if failure is not None:
                 raise failure
             return an_answer(
-                call.question.target.encode(), cache_policy=kept(now() + 0.3, 0.3, 1.0)
+                call.question.target.encode(), cache_policy=a_cache_policy(now() + 0.3, 0.3, 1.0)
             )
 
         upstream = a_pipeline(

@@ -11,7 +11,7 @@ from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.upstream.client import Client
 from app.upstream.exchange import exchange
-from tests.fakes import an_answer, kept
+from tests.fakes import a_cache_policy, an_answer
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +93,9 @@ async def test_what_is_known_is_asked_for_with_its_validators() -> None:
 
 
 async def test_what_is_known_without_validators_is_asked_for_as_if_it_were_not() -> None:
-    (with_known,) = await sent(known=an_answer(cache_policy=kept(0, if_error=60)), deadline=2.0)
+    (with_known,) = await sent(
+        known=an_answer(cache_policy=a_cache_policy(0, if_error=60)), deadline=2.0
+    )
     (without,) = await sent(deadline=2.5)  # each has its own half second before it
     assert with_known.headers == without.headers
 

@@ -24,10 +24,10 @@ from app.resilience.events import BudgetSpent, RefreshEnded, ServedFromCache, Se
 from app.resilience.layers.cache import Cached
 from app.resilience.store import Store
 from tests.fakes import (
+    a_cache_policy,
     a_call,
     a_context,
     an_answer,
-    kept,
     leaving_nothing,
     now,
     on_virtual_time,
@@ -93,7 +93,7 @@ async def holding(answer: Answer, *ends: Answer | Exception) -> tuple[Setting, S
 
 
 async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
-    answer = an_answer(cache_policy=kept(2.0, while_revalidate=5.0))
+    answer = an_answer(cache_policy=a_cache_policy(2.0, while_revalidate=5.0))
     setting, upstream = await holding(answer)
     await asyncio.sleep(1.999)
     call, tasks = asked_by(), asyncio.all_tasks()
@@ -104,7 +104,7 @@ async def test_what_is_fresh_is_served_without_asking_or_a_task() -> None:
 
 
 async def test_what_is_not_stored_is_asked_for_and_stored() -> None:
-    answer = an_answer(cache_policy=kept(9.0))
+    answer = an_answer(cache_policy=a_cache_policy(9.0))
     upstream = Scripted(answer)
     setting, call = Setting(upstream), asked_by()
     assert setting.fetch.lookup(call) is None
@@ -117,8 +117,8 @@ async def test_what_is_not_stored_is_asked_for_and_stored() -> None:
 
 async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> None:
     old, new = (
-        an_answer(b"old", cache_policy=kept(9, 9, 9)),
-        an_answer(b"new", cache_policy=kept(9.0)),
+        an_answer(b"old", cache_policy=a_cache_policy(9, 9, 9)),
+        an_answer(b"new", cache_policy=a_cache_policy(9.0)),
     )
     setting, upstream = await holding(old, BUSY, new)
     call = asked_by(no_cache=True)
@@ -131,7 +131,10 @@ async def test_who_wants_nothing_stored_gets_nothing_stored_but_others_do() -> N
 
 
 async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
-    old, new = an_answer(b"old", cache_policy=kept(2.0)), an_answer(b"new", cache_policy=kept(9.0))
+    old, new = (
+        an_answer(b"old", cache_policy=a_cache_policy(2.0)),
+        an_answer(b"new", cache_policy=a_cache_policy(9.0)),
+    )
     setting, upstream = await holding(old, new)
     await asyncio.sleep(2)
     call = asked_by()
@@ -144,7 +147,10 @@ async def test_what_is_stale_is_the_condition_of_asking_again() -> None:
 
 
 async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once() -> None:
-    old, new = an_answer(b"old", cache_policy=kept(2, 3)), an_answer(b"new", cache_policy=kept(99))
+    old, new = (
+        an_answer(b"old", cache_policy=a_cache_policy(2, 3)),
+        an_answer(b"new", cache_policy=a_cache_policy(99)),
+    )
     setting, upstream = await holding(old, new)
     await asyncio.sleep(2)
     async with leaving_nothing():
@@ -168,8 +174,8 @@ async def test_what_may_be_used_meanwhile_is_served_at_once_and_refreshed_once()
 
 
 async def test_a_refresh_is_one_for_each_key() -> None:
-    setting, upstream = await holding(an_answer(cache_policy=kept(0, 3)))
-    setting.store.put(asked_by(b"another").key, an_answer(cache_policy=kept(0, 3)))
+    setting, upstream = await holding(an_answer(cache_policy=a_cache_policy(0, 3)))
+    setting.store.put(asked_by(b"another").key, an_answer(cache_policy=a_cache_policy(0, 3)))
     for header in (b"", b"another", b"", b"another"):
         assert setting.fetch.lookup(asked_by(header))
     await asyncio.sleep(0)
@@ -182,7 +188,7 @@ async def test_a_refresh_is_one_for_each_key() -> None:
 
 @pytest.mark.parametrize("failure", [BUSY, Timeout("late"), NotFound("gone")])
 async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> None:
-    old = an_answer(cache_policy=kept(2, 3))
+    old = an_answer(cache_policy=a_cache_policy(2, 3))
     setting, upstream = await holding(old, failure)
     await asyncio.sleep(2)
     async with leaving_nothing():
@@ -196,7 +202,7 @@ async def test_a_refresh_that_fails_is_told_and_paid_for(failure: Failure) -> No
 
 
 async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_too() -> None:
-    setting, _ = await holding(an_answer(cache_policy=kept(2, 3)), an_answer(b"not kept"))
+    setting, _ = await holding(an_answer(cache_policy=a_cache_policy(2, 3)), an_answer(b"not kept"))
     await asyncio.sleep(2)
     setting.fetch.lookup(asked_by())
     await asyncio.sleep(1)
@@ -205,14 +211,14 @@ async def test_a_refresh_that_brings_what_must_not_be_kept_ends_the_older_one_to
 
 
 async def test_what_may_be_used_meanwhile_may_not_be_used_for_ever() -> None:
-    setting, upstream = await holding(an_answer(cache_policy=kept(2, 3)))
+    setting, upstream = await holding(an_answer(cache_policy=a_cache_policy(2, 3)))
     await asyncio.sleep(5)
     assert setting.fetch.lookup(asked_by()) is None
     assert (setting.events, upstream.calls) == ([], [])
 
 
 async def test_without_a_budget_what_is_stale_is_served_and_not_refreshed() -> None:
-    setting, upstream = await holding(old := an_answer(cache_policy=kept(0, 3)))
+    setting, upstream = await holding(old := an_answer(cache_policy=a_cache_policy(0, 3)))
     while setting.budget.try_withdraw():
         pass
     call = asked_by()
@@ -238,7 +244,7 @@ REFUSED = [NotFound("gone"), *(UpstreamStatus(code) for code in (301, 400, 401, 
 
 @pytest.mark.parametrize("failure", NOT_ASKED, ids=repr)
 async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Failure) -> None:
-    old = an_answer(cache_policy=kept(2, if_error=3))
+    old = an_answer(cache_policy=a_cache_policy(2, if_error=3))
     setting, _ = await holding(old, failure, failure)
     await asyncio.sleep(4)
     call = asked_by()
@@ -255,7 +261,7 @@ async def test_last_good_data_stand_in_for_what_could_not_be_asked(failure: Fail
 
 @pytest.mark.parametrize("failure", REFUSED, ids=repr)
 async def test_a_refusal_is_an_answer_and_not_hidden(failure: Failure) -> None:
-    setting, _ = await holding(an_answer(cache_policy=kept(2, if_error=9)), failure)
+    setting, _ = await holding(an_answer(cache_policy=a_cache_policy(2, if_error=9)), failure)
     await asyncio.sleep(2)
     assert await result_or_error(setting.fetch(asked_by())) is failure
     assert setting.events == []
@@ -263,7 +269,7 @@ async def test_a_refusal_is_an_answer_and_not_hidden(failure: Failure) -> None:
 
 async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
     bug = ZeroDivisionError()
-    setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=9)), bug)
+    setting, _ = await holding(an_answer(cache_policy=a_cache_policy(0, if_error=9)), bug)
     assert await result_or_error(setting.fetch(asked_by())) is bug
 
 
@@ -272,7 +278,7 @@ async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
     [
         NotFound("gone"),
         an_answer(b"must not be kept"),
-        an_answer(b"too large" * 10_000, cache_policy=kept(99)),
+        an_answer(b"too large" * 10_000, cache_policy=a_cache_policy(99)),
     ],
     ids=["gone", "not kept", "too large"],
 )
@@ -280,7 +286,7 @@ async def test_a_bug_is_not_hidden_by_last_good_data() -> None:
 async def test_what_an_answer_shows_to_be_over_is_forgotten(
     end: Answer | Exception, no_cache: bool
 ) -> None:
-    setting, _ = await holding(an_answer(cache_policy=kept(0, if_error=99)), end, BUSY)
+    setting, _ = await holding(an_answer(cache_policy=a_cache_policy(0, if_error=99)), end, BUSY)
     call = asked_by(no_cache=no_cache)
     assert await result_or_error(setting.fetch(call)) is end
     assert not call.tally.stored
@@ -289,7 +295,7 @@ async def test_what_an_answer_shows_to_be_over_is_forgotten(
 
 
 async def test_what_fails_leaves_what_is_stored() -> None:
-    old = an_answer(cache_policy=kept(0, if_error=99))
+    old = an_answer(cache_policy=a_cache_policy(0, if_error=99))
     setting, upstream = await holding(old, UpstreamStatus(403), BUSY)
     for _ in range(2):
         await result_or_error(setting.fetch(asked_by()))
@@ -311,7 +317,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
     async with leaving_nothing():
         await setting.fetch.aclose()
         for header in (b"one", b"another"):
-            setting.store.put(asked_by(header).key, an_answer(cache_policy=kept(0, 9)))
+            setting.store.put(asked_by(header).key, an_answer(cache_policy=a_cache_policy(0, 9)))
             setting.fetch.lookup(asked_by(header))
         await asyncio.sleep(1)
         await setting.fetch.aclose()
@@ -321,7 +327,7 @@ async def test_closing_cancels_refreshes_and_awaits_them() -> None:
 
 async def test_a_bug_in_a_refresh_goes_to_whoever_handles_what_nobody_awaits() -> None:
     bug = ZeroDivisionError()
-    setting, upstream = await holding(an_answer(cache_policy=kept(0, 9)), bug)
+    setting, upstream = await holding(an_answer(cache_policy=a_cache_policy(0, 9)), bug)
     unseen: list[object] = []
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
@@ -472,7 +478,7 @@ def test_whatever_the_upstream_says_and_whenever_the_cache_keeps_to_the_rfcs(
         data = an_answer(b"%d" % version).data
         if known is not None and validators.get(b"If-None-Match") == tag:
             data = known.data  # 304
-        fresh = kept(now() + said.max_age, said.swr, said.sie, tag if said.etag else None)
+        fresh = a_cache_policy(now() + said.max_age, said.swr, said.sie, tag if said.etag else None)
         return replace(an_answer() if said.no_store else an_answer(cache_policy=fresh), data=data)
 
     async def main() -> None:
@@ -532,7 +538,7 @@ def test_the_store_forgets_who_was_not_asked_for_longest_and_keeps_to_its_bytes(
                 if held is not None:
                     naive.append(held)
             case "put":
-                answer = an_answer(b"x" * length, cache_policy=kept(9.0))
+                answer = an_answer(b"x" * length, cache_policy=a_cache_policy(9.0))
                 fits = weight(key, answer) <= limit
                 assert store.put(key, answer) is fits
                 if fits:
@@ -547,7 +553,7 @@ def test_the_store_forgets_who_was_not_asked_for_longest_and_keeps_to_its_bytes(
 
 
 def test_all_that_an_entry_holds_is_weighed() -> None:
-    key, cache_policy = asked_by().key, kept(9.0)
+    key, cache_policy = asked_by().key, a_cache_policy(9.0)
     least = weight(key, an_answer(b"", cache_policy=cache_policy))
     assert least >= 1000  # what Python takes for it is not nothing
     upstream, target, headers = key
