@@ -54,7 +54,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         proxy_headers=False,  # nothing here depends on who asks, or over what
         timeout_keep_alive=IDLE_TIMEOUT,
-        # For requests that came after the signal, and for what is written but not yet taken.
+        # For requests that came after the signal, and for answers that clients have not read yet.
         timeout_graceful_shutdown=ceil(settings.request_timeout_max),
     )
     server = DrainingServer(

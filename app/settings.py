@@ -130,7 +130,7 @@ def load() -> Settings:
 
 
 def unknown() -> list[str]:
-    """Variables that look like ours and are not: a misspelt one would be ignored without a word."""
+    """Variables that look like ours and are not: a misspelt one would be ignored silently."""
     known = {f"{name}__{field}" for name in Upstreams.model_fields for field in _FIELDS}
     prefix = "upstreams__"
     return [

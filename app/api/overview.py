@@ -55,10 +55,10 @@ async def get_overview(
     """User, posts and todos, asked for at once and answered before the deadline.
 
     A section that could not be had is `failed` and says why; the others are not touched by it.
-    Only when nothing is left to tell, or what `require` names is missing, the whole is a problem.
+    Only when no section could be had, or one that `require` names failed, the answer is a problem.
     With `Cache-Control: no-cache` or `no-store`, the upstreams are asked whatever is stored.
 
-    With `Accept: text/event-stream`, each section comes as an event when it lands.
+    With `Accept: text/event-stream`, each section comes as an event when it completes.
     """
     state = service_state(request)
     view_request = ViewRequest(

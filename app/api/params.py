@@ -43,7 +43,7 @@ TimeoutMs = Annotated[
 
 Explain = Annotated[
     Literal["true", "false"],
-    Query(description="Tell in `timeline` what was done, where the service allows it"),
+    Query(description="Add a `timeline` of what was done, where the service allows it"),
 ]
 
 

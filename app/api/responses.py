@@ -119,7 +119,7 @@ def _ttl(answer: Answer, now: float) -> int:
 
 
 def server_timing(plan: Plan, outcomes: Outcomes, total: float, now: float) -> str:
-    """W3C Server-Timing: milliseconds for each section, and for the whole; and what was special."""
+    """W3C Server-Timing: milliseconds of each section and in total, and what was special."""
     parts = []
     for name in plan.view.sections:
         if name in outcomes:

@@ -21,7 +21,7 @@ Model = type[BaseModel]
 
 @dataclass(frozen=True, slots=True)
 class ViewModels:
-    """`not_found` and `failed` are the problems of the whole; `item` is one line of a batch."""
+    """`not_found` and `failed` are the problems that an answer can be; `item` is one of a batch."""
 
     answer: Model
     not_found: Model

@@ -34,10 +34,11 @@ class ViewResult:
 
     @cached_property
     def failure(self) -> Failure | None:
-        """The failure that makes the whole a failure, or None: then the answer is a 200.
+        """The failure that the answer as a whole is, or None: then it is a 200.
 
-        In this order: what all is about does not exist; a required section failed; every section
-        failed, which counts as the failure with the highest status (504 before 503 before 502).
+        In this order: the resource that all is about does not exist; a required section failed;
+        every section failed, which counts as the failure with the highest status (504 before 503
+        before 502).
         """
         for failure in self.failures.values():
             if isinstance(failure, NotFound):

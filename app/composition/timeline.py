@@ -1,4 +1,4 @@
-"""What was done for an answer and when, for whoever wants to see it."""
+"""The timeline of an answer: what was done for it and when (`?explain=true`)."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ class Span(BaseModel):
     `attempt`: one exchange with one mirror. `queue`: waiting for a permit. `backoff`: waiting
     before a retry, for the reason that `outcome` has. `hedge`: the moment when another attempt was
     called for. `cache`: the moment when something stored was used. `shared`: the call of another
-    request was in flight already, and this one went along.
+    request was in flight already, and this one joined it.
     """
 
     section: str
@@ -51,14 +51,11 @@ Timeline = Annotated[
 
 
 class Recorder:
-    """Writes the timeline of a request that arrived at the instant `began` of the loop's clock.
+    """An `Emit` that watches one request, which `arrived` at an instant of the loop's clock."""
 
-    It is an `Emit`, to watch the request's context.
-    """
-
-    def __init__(self, plan: Plan, began: float) -> None:
+    def __init__(self, plan: Plan, arrived: float) -> None:
         self._sections = {question: name for name, question in plan.questions.items()}
-        self._began = began
+        self._arrived = arrived
         self._time = asyncio.get_running_loop().time
         self._spans: list[Span] = []
 
@@ -89,7 +86,7 @@ class Recorder:
     def to_json(self) -> bytes:
         """All spans up to now as JSON, the first to begin first."""
         now_ms = self._ms(self._time())
-        for span in self._spans:  # a pause may have been cut short
+        for span in self._spans:  # a backoff may have been cut short
             span.end_ms = min(span.end_ms, now_ms)
         return dump_json(sorted(self._spans, key=lambda span: span.start_ms))
 
@@ -111,5 +108,5 @@ class Recorder:
         )
 
     def _ms(self, instant: float) -> float:
-        # The loop counts milliseconds, and what an attempt took is more exact.
-        return max(round((instant - self._began) * 1000, 1), 0.0)
+        # Not below 0: the loop counts milliseconds, and the duration of an attempt is more exact.
+        return max(round((instant - self._arrived) * 1000, 1), 0.0)

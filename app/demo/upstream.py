@@ -9,8 +9,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.demo.dataset import MALFORMED, dataset
 from app.demo.faults import Fault, Section, UnknownFault, parse_faults
-from app.demo.library import MALFORMED, library
 
 SLOW = 30.0  # seconds that a slow answer takes: three times the longest deadline by default
 
@@ -33,7 +33,7 @@ _FAULTY: Mapping[Fault, Reply] = {
 
 def demo_upstream(latency: float) -> ASGIApp:
     """The demo upstream; every answer takes `latency` seconds, a slow one `SLOW` more."""
-    shelves = library()
+    resources = dataset()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,10 +57,11 @@ def demo_upstream(latency: float) -> ASGIApp:
             await _client_gone(receive, at_most=SLOW)
         if fault is not None and fault in _FAULTY:
             return _FAULTY[fault]
-        shelf = shelves[section]
-        page = (shelf.spoilt if fault == "bad_item" else shelf.sound).get(user_id)
-        if page is not None:
-            return Reply(200, page)
+        resource = resources[section]
+        bodies = resource.with_bad_item if fault == "bad_item" else resource.valid
+        body = bodies.get(user_id)
+        if body is not None:
+            return Reply(200, body)
         return _MISSING if section == "user" else _EMPTY
 
     return app

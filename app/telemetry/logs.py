@@ -55,13 +55,13 @@ def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
 
 
 def event_logger(log: Log) -> Emit:
-    """Log what an operator has to know to see whose fault it is, and what was tried.
+    """Log what an operator needs to see whose fault a failure is, and what was tried.
 
-    What comes with healthy traffic too (hits, passengers) has no line, nor has what its request's
-    line says already.
+    What healthy traffic has too (hits, coalesced calls) has no line of its own, nor has what the
+    request's line says already.
     """
 
-    def tell(event: Event) -> None:
+    def log_event(event: Event) -> None:
         match event:
             case AttemptEnded(failure=None):
                 pass
@@ -108,11 +108,11 @@ def event_logger(log: Log) -> Emit:
                     request_id=call.context.request_id,
                 )
 
-    return tell
+    return log_event
 
 
-_TOLD = "Exception in ASGI application\n"
-"""Uvicorn's word for what the envelope has told already, with the request's id."""
+_LOGGED_ALREADY = "Exception in ASGI application\n"
+"""Uvicorn's message for a bug that the request middleware has logged, with the request's id."""
 
 
 class ToStructlog(logging.Handler):
@@ -123,7 +123,7 @@ class ToStructlog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == _TOLD:
+        if record.msg == _LOGGED_ALREADY:
             return
         level = min(record.levelno // 10 * 10, logging.CRITICAL)  # libraries may have their own
         self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)

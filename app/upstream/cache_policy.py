@@ -10,13 +10,13 @@ from app.call import UNCACHEABLE, CachePolicy, Header
 from app.settings import UpstreamSettings
 
 READ = frozenset({"age", "cache-control", "date", "expires", "etag", "last-modified", "vary"})
-"""The headers that have a say, in lower case."""
+"""The headers that count, in lower case."""
 
 _OF_ONE_ANSWER = frozenset({"age", "date"})
 _DIRECTIVE = re.compile(r"([a-z-]+)(?:\s*=\s*(?:\"([^\"]*)\"|([^\s,]*)))?")
 _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,250}"')
 
-# What we add to a request on nobody's behalf: an answer that depends on it fits no other request.
+# What differs in each of our requests: an answer that depends on it fits no other request.
 _OURS = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "tracestate"})
 
 
@@ -37,7 +37,7 @@ def cache_policy(
     if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
         return UNCACHEABLE
     lifetime = _freshness_lifetime(headers, control, response_time)
-    # It may have been stale for a while when it response_time: staleness counts from then.
+    # It may have been stale for a while when it arrived: staleness counts from then.
     edge = now + (
         settings.ttl
         if lifetime is None
@@ -49,13 +49,13 @@ def cache_policy(
     )
     validators = _validators(headers)
     if max(while_revalidate, if_error) <= now and not validators:
-        return UNCACHEABLE  # to no use
+        return UNCACHEABLE  # it could never be used
     stored_headers = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
     return CachePolicy(fresh, while_revalidate, if_error, validators, stored_headers)
 
 
 def age(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer says to have spent in caches on the way (RFC 9111 §5.1)."""
+    """Seconds that an answer has spent in caches on the way, as it says (RFC 9111 §5.1)."""
     return _seconds(headers.get("age", "0").partition(",")[0].strip())
 
 
@@ -64,7 +64,7 @@ def instant(text: str) -> float | None:
     """An HTTP-date (RFC 9110 §5.6.7) in Unix seconds; None if it is none."""
     try:
         when = parsedate_to_datetime(text)
-        # The form of C's asctime() names no zone, and means this one.
+        # The form of C's asctime() has no zone, and means UTC.
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
@@ -76,7 +76,7 @@ def _freshness_lifetime(
     """§4.2.1: seconds since the origin made the answer; None if it does not say."""
     if "no-cache" in control:
         return 0.0
-    # §5.2.2.10: s-maxage overrides max-age for a cache that many share, as we are one.
+    # §5.2.2.10: s-maxage overrides max-age for a shared cache, which this is.
     for directive in ("s-maxage", "max-age"):
         if directive in control:
             return _seconds(control[directive])
@@ -118,21 +118,21 @@ def _windows(control: Mapping[str, str], settings: UpstreamSettings) -> tuple[fl
 
 
 def _validators(headers: Mapping[str, str]) -> tuple[Header, ...]:
-    """RFC 9110 §13.1.2, §13.1.3: both, where there are both."""
-    found: list[Header] = []
+    """The conditions of a revalidation (RFC 9110 §13.1.2, §13.1.3): both, where there are both."""
+    validators: list[Header] = []
     tag, modified = headers.get("etag"), headers.get("last-modified")
     if tag is not None and _ETAG.fullmatch(tag):
-        found.append((b"If-None-Match", tag.encode()))
+        validators.append((b"If-None-Match", tag.encode()))
     if modified is not None and modified.isascii() and instant(modified) is not None:
-        found.append((b"If-Modified-Since", modified.encode()))
-    return tuple(found)
+        validators.append((b"If-Modified-Since", modified.encode()))
+    return tuple(validators)
 
 
 @lru_cache(256)
 def _directives(control: str) -> Mapping[str, str]:
     directives: dict[str, str] = {}
-    for found in _DIRECTIVE.finditer(control.lower()):
-        directives.setdefault(found[1], found[2] or found[3] or "")  # §4.2.1: the first counts
+    for match in _DIRECTIVE.finditer(control.lower()):
+        directives.setdefault(match[1], match[2] or match[3] or "")  # §4.2.1: the first counts
     return directives
 
 

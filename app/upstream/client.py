@@ -22,9 +22,9 @@ class Client(httpx.AsyncClient):
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **_: Any
     ) -> httpx.Response:
-        """Send `request` as it is, leaving out what httpx would do around it in vain.
+        """Send `request` as it is, without what httpx would do around it.
 
-        Authentication flow, redirect loop and cookie jar have nothing to do here.
+        Authentication flow, redirect loop and cookie jar have nothing to do here, at a cost.
         """
         if self.is_closed:
             raise RuntimeError("the client is closed")

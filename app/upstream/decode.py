@@ -49,7 +49,7 @@ def one(model: type[BaseModel]) -> Decode:
 
 def many(model: type[BaseModel]) -> Decode:
     """Decode a body that is a list of `model`; an item that breaks it is left out and counted."""
-    # One broken item is enough to know: the slower way below counts the rest.
+    # One broken item is enough for the fast way to fail: the slow one below counts them.
     items = Annotated[list[model], FailFast()]  # type: ignore[valid-type]  # known at run time
     adapter: TypeAdapter[Any] = TypeAdapter(items)
     item: TypeAdapter[Any] = TypeAdapter(model)
@@ -91,7 +91,7 @@ def _sifted(body: bytes, item: TypeAdapter[Any]) -> tuple[list[Any], int]:
 
 def _refuse_non_finite(body: bytes) -> None:
     # NaN and Infinity are not JSON (RFC 8259 §6), but the parser under pydantic takes them. The
-    # words may also stand in a text, so their presence is only a reason to look closer.
+    # words may also stand in a text, so their presence is only a reason to parse twice.
     if b"NaN" in body or b"Infinity" in body:
         try:
             from_json(body, allow_inf_nan=False)

@@ -1,4 +1,4 @@
-"""One exchange with an upstream: the question sent, its answer judged and decoded."""
+"""One exchange with an upstream: a request sent, its response checked and decoded."""
 
 import asyncio
 import os
@@ -32,14 +32,14 @@ _READ = frozenset({"content-encoding", "content-type", "retry-after"} | READ)
 def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     """Ask the mirror at `url` once; raise a `Failure` or give an answer."""
     requests = RequestBuilder(url, settings)
-    # A handshake that takes half of the attempt's time has lost a packet: better to know then.
-    # Reads have no bound of their own, all of them together are the attempt's.
-    waits = {"connect": settings.attempt_timeout / 2}
+    # A handshake that takes half of the attempt's time has lost a packet: better to fail early.
+    # A read has no bound of its own: all of them together have the attempt's.
+    timeouts = {"connect": settings.attempt_timeout / 2}
     loop_time = asyncio.get_running_loop().time
 
     async def send(call: Call) -> Answer:
         request_time = time.time()
-        request = requests.build(call, waits)
+        request = requests.build(call, timeouts)
         try:
             response = await client.send(request, stream=True)
             try:
@@ -58,7 +58,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         except httpx.TransportError as error:
             raise Unreachable("the connection failed", cause=_cause(error)) from error
         if known is not None:
-            # RFC 9111 §4.3.4: what was stored is good again, under what is said of it now.
+            # RFC 9111 §4.3.4: what is stored is fresh again, with the headers of the 304.
             call.tally.validated = True
             headers = {**known.cache_policy.stored_headers, **headers}
             data = known.data
@@ -81,7 +81,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
 
 
 def _confirmed(call: Call, status: int) -> Answer | None:
-    """What was known and is still good. A 304 that nobody asked for confirms nothing."""
+    """The stored answer, if this is the 304 that its validators asked for."""
     known = call.known
     return known if status == 304 and known is not None and known.cache_policy.validators else None
 
@@ -89,7 +89,7 @@ def _confirmed(call: Call, status: int) -> Answer | None:
 def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The fields that are read here, by lower-case name, repeated ones joined (RFC 9110 §5.2).
 
-    `httpx.Headers` looks at all of them to guess their encoding before it gives one.
+    `httpx.Headers` decodes all of them to guess their encoding before it gives one.
     """
     headers: dict[str, str] = {}
     for name, value in raw:
@@ -114,15 +114,15 @@ def _refusal(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, by RFC 9110 §10.2.3; a date counts from the upstream's own clock, if it shows it."""
+    """Seconds, by RFC 9110 §10.2.3; a date counts from the upstream's `Date`, if it sends one."""
     text = headers.get("retry-after", "")
     if text.isascii() and text.isdigit():
         return float(text) if len(text) < 7 else None
-    then = instant(text)
-    if then is None:
+    date = instant(text)
+    if date is None:
         return None
-    said = instant(headers.get("date", ""))
-    left = then - (time.time() if said is None else said)
+    sent = instant(headers.get("date", ""))
+    left = date - (time.time() if sent is None else sent)
     return max(left, 0.0) if left < 1_000_000 else None
 
 
@@ -148,21 +148,21 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int
 
 
 def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    """The body as it response_time, past httpx's decoders, which know no bound."""
+    """The body as it arrives, without httpx's decoders, which have no bound."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     return response.stream
 
 
 def _cause(error: httpx.TransportError) -> str:
-    """What happened, for the log: names and the system's own words, nothing the upstream sent."""
-    beneath = error.__cause__
-    match getattr(beneath, "os_error", beneath):
-        case ssl.SSLError(reason=str(word)):
+    """What happened, for the log: names and the system's messages, nothing the upstream sent."""
+    cause = error.__cause__
+    match getattr(cause, "os_error", cause):
+        case ssl.SSLError(reason=str(message)):
             pass
-        case socket.gaierror(strerror=str(word)):
+        case socket.gaierror(strerror=str(message)):
             pass
         case OSError(errno=int(number)):
-            word = os.strerror(number)
+            message = os.strerror(number)
         case _:
-            word = type(beneath).__name__
-    return f"{type(error).__name__}: {word}"
+            message = type(cause).__name__
+    return f"{type(error).__name__}: {message}"

@@ -31,10 +31,10 @@ class RequestBuilder:
     def _parse(self, target: str) -> httpx.URL:
         return httpx.URL(self._base + target)
 
-    def build(self, call: Call, waits: dict[str, float]) -> httpx.Request:
+    def build(self, call: Call, timeouts: dict[str, float]) -> httpx.Request:
         context = call.context
         left = context.deadline - asyncio.get_running_loop().time()
-        # Every attempt has less time than the one before, in whole milliseconds too.
+        # Each attempt is sent less time than the one before, even after rounding to milliseconds.
         tally = call.tally
         tally.last_sent_timeout_ms = max(min(int(left * 1000), tally.last_sent_timeout_ms - 1), 1)
         defaults = self._defaults
@@ -54,5 +54,5 @@ class RequestBuilder:
                 *(call.known.cache_policy.validators if call.known else ()),
             ],
             stream=_NO_BODY,
-            extensions={"timeout": waits},
+            extensions={"timeout": timeouts},
         )

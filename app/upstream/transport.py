@@ -87,21 +87,21 @@ async def _exchange(
 ) -> aiohttp.ClientResponse:
     """Send the request over a connection, and read the head of what comes back."""
     wait = request.extensions.get("timeout", {})
-    asked = aiohttp.ClientRequest(
+    sent = aiohttp.ClientRequest(
         request.method,
         URL(str(request.url), encoded=True),
-        # aiohttp writes UTF-8 again; what is not cannot be passed on as it came.
+        # aiohttp encodes UTF-8: a header that is not UTF-8 cannot be passed on as it came.
         headers=[(k.decode(), v.decode(errors="replace")) for k, v in request.headers.raw],
         loop=asyncio.get_running_loop(),
     )
     try:
         timeouts = _timeouts(wait.get("pool"), wait.get("connect"))
-        connection = await connector.connect(asked, traces=[], timeout=timeouts)
-        # What came while a connection was idle answers nothing that was asked, and must not become
-        # the answer to this request.
+        connection = await connector.connect(sent, traces=[], timeout=timeouts)
+        # Bytes that arrived while the connection was idle answer no request, and must not become
+        # the answer to this one.
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
-            connection = await connector.connect(asked, traces=[], timeout=timeouts)
+            connection = await connector.connect(sent, traces=[], timeout=timeouts)
     except TimeoutError as error:
         raise aiohttp.ConnectionTimeoutError from error
     try:
@@ -112,7 +112,7 @@ async def _exchange(
             auto_decompress=False,
             read_timeout=wait.get("read"),
         )
-        response = await asked.send(connection)
+        response = await sent.send(connection)
         try:
             await response.start(connection)
         except BaseException:
@@ -125,7 +125,7 @@ async def _exchange(
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body as it comes over the wire. Closed early, it takes its connection along."""
+    """The body as it arrives. Closed early, it closes its connection."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response

@@ -67,7 +67,7 @@ async def test_each_event_is_a_span_in_milliseconds_since_the_arrival(
     event: Event, span: tuple[object, ...] | None
 ) -> None:
     await asyncio.sleep(10)
-    recorder = Recorder(PLAN, began=8.5)
+    recorder = Recorder(PLAN, arrived=8.5)
     recorder(event)
     await asyncio.sleep(1)
     keys = ("kind", "mirror", "start_ms", "end_ms", "outcome")
@@ -77,7 +77,7 @@ async def test_each_event_is_a_span_in_milliseconds_since_the_arrival(
 
 async def test_no_span_ends_after_the_answer() -> None:
     """A wait is told when it begins, and may be cut short."""
-    recorder = Recorder(PLAN, began=0)
+    recorder = Recorder(PLAN, arrived=0)
     recorder(Retrying(CALL, BROKEN, 5.0))
     await asyncio.sleep(1)
     (span,) = spans(recorder)
@@ -85,7 +85,7 @@ async def test_no_span_ends_after_the_answer() -> None:
 
 
 async def test_spans_are_in_the_order_in_which_they_began() -> None:
-    recorder = Recorder(PLAN, began=0)
+    recorder = Recorder(PLAN, arrived=0)
     await asyncio.sleep(1)
     user = Call(QUESTIONS["user"], a_context())
     for event in (

@@ -73,7 +73,7 @@ _HEADERS = {
         "X-Request-ID": "The request's own if it was usable, else a new one",
         "Cache-Control": "Complete answers may be kept; anything partial is `no-store`",
         "Cache-Status": "RFC 9211: a member for each section, by its upstream",
-        "Server-Timing": "Milliseconds of each section and of the whole; `hit`, `stale`, "
+        "Server-Timing": "Milliseconds of each section and of the total; `hit`, `stale`, "
         "`coalesced`, `retry` or `hedge` where one was",
         "ETag": "On complete answers",
     }.items()

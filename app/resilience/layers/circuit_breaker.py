@@ -10,7 +10,7 @@ from app.resilience.latency import Latency
 
 _FAIR = 0.9
 """Of the time that most attempts take, or of all that one may take: an attempt that was allotted as
-much had a fair chance. Not the whole, because some of a request's time is gone before it begins."""
+much had a fair chance. Not all of it, because some of a request's time is gone before it begins."""
 
 
 def circuit_breaker(

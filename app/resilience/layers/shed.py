@@ -1,7 +1,7 @@
 """Load shedding: a request that can only wait in vain is turned away before it costs much.
 
 Under overload each upstream's queue would turn away its own share, and hardly any answer would get
-all of its sections. Deciding once, for the whole request, keeps those that are let in complete.
+all of its sections. Deciding once for all calls of a request keeps those that are let in complete.
 """
 
 import asyncio
