@@ -58,7 +58,9 @@ VIEW = View(
     batch="/",
     identifier="number",
     identifier_type=int,
-    sections={name: Section(dict, lambda _: _question("")) for name in ("user", "posts", "todos")},
+    sections={
+        name: Section(dict, lambda _: _question(""), {}) for name in ("user", "posts", "todos")
+    },
 )
 """Only for its names: each plan has questions of its own."""
 BATCH = REQUESTS * 20

@@ -1,4 +1,4 @@
-"""Stand-ins at the seams: calls without a client, and fetches without an upstream."""
+"""Fakes at the seams: calls without a client, and fetches without an upstream."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ from tests.clock import VirtualLoop
 
 
 def on_virtual_time(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run `main` on a virtual clock of its own, as a property test does for each example."""
+    """Run `main` on a new virtual clock: a property test needs one for each example."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(main())
 
@@ -33,12 +33,12 @@ def now() -> float:
 
 
 def a_context(deadline: float = 10.0, fan_out: int = 10) -> Context:
-    """Made afresh for each client request; `deadline` counts from the start of the loop."""
+    """The context of a new client request. `deadline` counts from the start of the loop."""
     return Context(deadline=deadline, fan_out=asyncio.Semaphore(fan_out), request_id="test")
 
 
 def a_shed_context(overload_wait: float) -> Context:
-    """Of a request that was turned away."""
+    """The context of a request that was shed."""
     admission = Admission(decided=True, overload_wait=overload_wait)
     return replace(a_context(), admission=admission)
 
@@ -54,12 +54,12 @@ A_VIEW = View(
     identifier="user_id",
     identifier_type=int,
     sections={
-        "user": Section(dict, lambda _: a_question("user")),
-        "posts": Section(list, lambda _: a_question("posts")),
-        "todos": Section(list, lambda _: a_question("todos")),
+        "user": Section(dict, lambda _: a_question("user"), {}),
+        "posts": Section(list, lambda _: a_question("posts"), []),
+        "todos": Section(list, lambda _: a_question("todos"), []),
     },
 )
-"""A view of the tests' own, as far from the real one as it can be."""
+"""A view for tests. It shares no code with the real one."""
 
 
 def a_call(context: Context | None = None, upstream: str = "posts") -> Call:
@@ -77,28 +77,33 @@ def an_answer(
 
 
 def a_cache_policy(
-    fresh: float, while_revalidate: float = 0.0, if_error: float = 0.0, etag: bytes | None = None
+    fresh_until: float,
+    while_revalidate: float = 0.0,
+    if_error: float = 0.0,
+    etag: bytes | None = None,
 ) -> CachePolicy:
-    """Fresh until an instant of the loop's clock, and usable for so many seconds beyond."""
+    """`fresh_until` is an instant of the loop's clock; the stale windows are seconds after it."""
     validators = () if etag is None else ((b"If-None-Match", etag),)
-    return CachePolicy(fresh, fresh + while_revalidate, fresh + if_error, validators)
+    return CachePolicy(
+        fresh_until, fresh_until + while_revalidate, fresh_until + if_error, validators
+    )
 
 
 class FakeUpstream:
-    """A fetch that takes `seconds` and ends as told; it remembers who was there and when."""
+    """A fetch that takes `seconds` and raises `error`, if there is one; it records its calls."""
 
-    def __init__(self, seconds: float = 0.0, ending: Exception | None = None) -> None:
+    def __init__(self, seconds: float = 0.0, error: Exception | None = None) -> None:
         self.seconds = seconds
-        self.ending = ending
+        self.error = error
         self.began: list[float] = []
         self.in_flight = 0
-        self.most = 0
+        self.max_in_flight = 0
         self.cancelled = 0
 
     async def __call__(self, call: Call) -> Answer:
         self.began.append(now())
         self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.seconds)
         except asyncio.CancelledError:
@@ -106,19 +111,19 @@ class FakeUpstream:
             raise
         finally:
             self.in_flight -= 1
-        if self.ending is not None:
-            raise self.ending
+        if self.error is not None:
+            raise self.error
         return an_answer()
 
 
 async def result_or_error(of: Awaitable[object]) -> object:
-    """What `of` gives or raises, as a value."""
-    (end,) = await asyncio.gather(of, return_exceptions=True)
-    return end
+    """The result of `of`, or the exception that it raises."""
+    (result,) = await asyncio.gather(of, return_exceptions=True)
+    return result
 
 
 def counting_attempts(fetch: Fetch) -> Fetch:
-    """As `fetch`, but counted as an attempt."""
+    """`fetch`, which also counts an attempt on the call."""
 
     async def counted(call: Call) -> Answer:
         call.tally.attempts += 1
@@ -129,17 +134,17 @@ def counting_attempts(fetch: Fetch) -> Fetch:
 
 @asynccontextmanager
 async def leaving_nothing() -> AsyncIterator[None]:
-    """Fail if what is done inside leaves a task behind, or an exception that nobody looked at."""
-    loop, before, unseen = asyncio.get_running_loop(), asyncio.all_tasks(), list[object]()
+    """Fail if the code inside leaves a task behind, or an exception that nobody retrieved."""
+    loop, before, unhandled = asyncio.get_running_loop(), asyncio.all_tasks(), list[object]()
     handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: unseen.append(context))
-    gc.freeze()  # to look through what is made from now on is quick
+    loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    gc.freeze()  # the collection below then has only new objects to go through
     try:
         yield
         await asyncio.sleep(0)
         gc.collect()
         assert asyncio.all_tasks() <= before
-        assert unseen == []
+        assert unhandled == []
     finally:
         gc.unfreeze()
         loop.set_exception_handler(handler)

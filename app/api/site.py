@@ -2,8 +2,8 @@
 
 The docs are Swagger UI from our own disk, nothing inline, nothing from elsewhere. Links are
 relative throughout, so that both also work behind a proxy that adds a prefix. The page is a client
-like any other: all it knows beforehand is whether the data are the demo's, and whether the service
-explains itself.
+like any other: all it knows beforehand is whether the data are the demo's, whether the service
+explains itself, and the names of the sections.
 """
 
 import os
@@ -15,17 +15,21 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.settings import Settings
+from app.views.overview import overview
 
 WEB = Path(__file__).parents[1] / "web"
 
-_UNKNOWN = 'data-demo="?" data-explain="?"'
+_UNKNOWN = 'data-demo="?" data-explain="?" data-sections="?"'
 
 
 def install(app: FastAPI, settings: Settings) -> None:
     """Serve the page, the docs, their files, and the icon that they share."""
     web, docs = RevalidatedFiles(directory=WEB), RevalidatedFiles(directory=WEB / "docs")
-    flags = f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explains)}"'
-    html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, flags)
+    known = (
+        f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explains)}" '
+        f'data-sections="{",".join(overview.sections)}"'
+    )
+    html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, known)
 
     async def page(request: Request) -> Response:
         return HTMLResponse(html, headers={"Cache-Control": "no-cache"})

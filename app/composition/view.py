@@ -9,10 +9,11 @@ from app.call import Question
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of a view. `data` is a pydantic model, or a list of one."""
+    """One part of a view. `data` is a pydantic model, or a list of one; `example` is such data."""
 
     data: Any
     question: Callable[[int], Question]
+    example: Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)

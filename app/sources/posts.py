@@ -12,6 +12,8 @@ class Post(Resource):
     body: str
 
 
+EXAMPLE = {"userId": 1, "id": 1, "title": "On confluence", "body": "Where two rivers meet."}
+
 _decode = many(Post)
 
 

@@ -12,6 +12,8 @@ class Todo(Resource):
     completed: bool
 
 
+EXAMPLE = {"userId": 1, "id": 1, "title": "Read the gauge", "completed": True}
+
 _decode = many(Todo)
 
 

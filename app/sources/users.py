@@ -37,6 +37,23 @@ class User(Resource):
     company: Company | None = None
 
 
+EXAMPLE = {
+    "id": 1,
+    "name": "Ada Rivers",
+    "username": "ada",
+    "email": "ada@tributary.example",
+    "address": {
+        "street": "Weir Lane",
+        "suite": "Flat 2",
+        "city": "Confluence",
+        "zipcode": "10115",
+        "geo": {"lat": "52.5300", "lng": "13.3800"},
+    },
+    "phone": "+49 30 901820",
+    "website": "ada.example",
+    "company": {"name": "Delta Works", "catchPhrase": "Where it all meets", "bs": "water"},
+}
+
 _decode = one(User)
 
 

@@ -1,10 +1,8 @@
 """The overview of a user: who they are, what they wrote, what they have to do."""
 
 from app.composition.view import Section, View
-from app.sources.posts import Post, posts_by
+from app.sources import posts, todos, users
 from app.sources.resource import Id
-from app.sources.todos import Todo, todos_of
-from app.sources.users import User, user
 
 overview = View(
     name="overview",
@@ -13,8 +11,8 @@ overview = View(
     identifier="user_id",
     identifier_type=Id,
     sections={
-        "user": Section(User, user),
-        "posts": Section(list[Post], posts_by),
-        "todos": Section(list[Todo], todos_of),
+        "user": Section(users.User, users.user, users.EXAMPLE),
+        "posts": Section(list[posts.Post], posts.posts_by, [posts.EXAMPLE]),
+        "todos": Section(list[todos.Todo], todos.todos_of, [todos.EXAMPLE]),
     },
 )

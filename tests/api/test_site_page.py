@@ -13,6 +13,7 @@ from tests.in_process import Running, healthy, running_demo, running_service
 
 pytestmark = pytest.mark.anyio
 
+SECTIONS = {"data-sections": "user,posts,todos"}
 BASE = "http://service.test/"
 LINK = re.compile(r'(?:src|href)="([^"#]+)"')
 IMPORT = re.compile(r'(?:from|import)\s*\(?\s*"([^"]+)"')
@@ -32,7 +33,7 @@ async def test_above_the_demo_it_is_told_so(settings: Mapping[str, str], explain
     async with running_demo(**settings) as service:
         page = await service.get("/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert known(page) == {"data-demo": "true", "data-explain": explains}
+    assert known(page) == {"data-demo": "true", "data-explain": explains, **SECTIONS}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,11 @@ async def test_above_the_demo_it_is_told_so(settings: Mapping[str, str], explain
 )
 async def test_so_it_is_above_real_upstreams(settings: Mapping[str, str], explains: str) -> None:
     async with running_service(healthy(), **settings) as service:
-        assert known(await service.get("/")) == {"data-demo": "false", "data-explain": explains}
+        assert known(await service.get("/")) == {
+            "data-demo": "false",
+            "data-explain": explains,
+            **SECTIONS,
+        }
 
 
 async def test_all_that_it_needs_is_ours_and_there(service: Running) -> None:

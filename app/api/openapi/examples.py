@@ -1,4 +1,7 @@
-"""The cases a client has to know, each a named example: its summary and its value."""
+"""The cases a client has to know, each a named example: its summary and its value.
+
+They are made of the examples of the view's sections.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,33 +13,14 @@ from app.views.overview import overview
 Json = dict[str, Any]
 Examples = Mapping[str, tuple[str, Any]]
 
-_USER = {
-    "id": 1,
-    "name": "Ada Rivers",
-    "username": "ada",
-    "email": "ada@tributary.example",
-    "address": {
-        "street": "Weir Lane",
-        "suite": "Flat 2",
-        "city": "Confluence",
-        "zipcode": "10115",
-        "geo": {"lat": "52.5300", "lng": "13.3800"},
-    },
-    "phone": "+49 30 901820",
-    "website": "ada.example",
-    "company": {"name": "Delta Works", "catchPhrase": "Where it all meets", "bs": "water"},
-}
-_POST = {"userId": 1, "id": 1, "title": "On confluence", "body": "Where two rivers meet."}
-_TODO = {"userId": 1, "id": 1, "title": "Read the gauge", "completed": True}
-
 _HREF = overview.path.format(user_id=1)
 
 
-def _ok(data: object, *, stale: bool = False) -> Json:
+def _ok(data: object) -> Json:
     return {
         "status": "ok",
         "data": data,
-        "stale": stale,
+        "stale": False,
         "dropped": 0,
         "as_of": "2026-11-22T13:00:00Z",
     }
@@ -69,7 +53,8 @@ def _failed(
 
 
 _SKIPPED = {"status": "skipped"}
-_SECTIONS = {"user": _ok(_USER), "posts": _ok([_POST]), "todos": _ok([_TODO])}
+_SECTIONS = {name: _ok(section.example) for name, section in overview.sections.items()}
+_ALL_SKIPPED = dict.fromkeys(overview.sections, _SKIPPED)
 
 
 def _late(section: str) -> Json:
@@ -93,7 +78,7 @@ def _problem(slug: str, detail: str, instance: str = _HREF, **more: object) -> J
 def _only_posts_failed(failure: type[Failure], detail: str, retry_after: float) -> Json:
     """`require=posts`, and no attempt was made for them."""
     posts = _failed("posts", failure, detail, attempts=0, retry_after=retry_after)
-    sections = {"user": _SKIPPED, "posts": posts, "todos": _SKIPPED}
+    sections = _ALL_SKIPPED | {"posts": posts}
     return _problem(failure.reason, f"posts: {detail}", sections=sections)
 
 
@@ -114,21 +99,24 @@ OVERVIEWS: Examples = {
     ),
     "stale": (
         "The posts' upstream could not be asked; these were good once",
-        _overview(complete=False, posts=_ok([_POST], stale=True)),
+        _overview(complete=False, posts=_SECTIONS["posts"] | {"stale": True}),
     ),
     "included_only": (
         "Only todos were asked for",
-        _overview(complete=True, user=_SKIPPED, posts=_SKIPPED),
+        _overview(complete=True, **_ALL_SKIPPED | {"todos": _SECTIONS["todos"]}),
     ),
 }
 
 EVENTS = [
-    ("section", {"name": "todos", "section": _ok([_TODO])}),
-    ("section", {"name": "user", "section": _ok(_USER)}),
+    *(
+        ("section", {"name": name, "section": _SECTIONS[name]})
+        for name in reversed(_SECTIONS)
+        if name != "posts"
+    ),
     ("section", {"name": "posts", "section": _late("posts")}),
     ("done", {"user_id": 1, "complete": False, "status": 200}),
 ]
-"""An overview as it completes: todos first, then the user; the posts came too late."""
+"""An overview as it completes: the last section first; the posts came too late."""
 
 NOT_FOUND: Examples = {
     "no_such_user": (
@@ -137,10 +125,13 @@ NOT_FOUND: Examples = {
     )
 }
 
+*_first, _last = map(repr, overview.sections)
+_names = f"{', '.join(_first)} or {_last}"
+
 UNKNOWN_SECTION: Examples = {
     "unknown_section": (
         "There is no such section",
-        _wrong_parameter("include", "Input should be 'user', 'posts' or 'todos'"),
+        _wrong_parameter("include", f"Input should be {_names}"),
     )
 }
 
@@ -150,10 +141,10 @@ UNREACHABLE: Examples = {
         _problem(
             "unreachable",
             "posts: the connection failed",
-            sections={
-                "user": _ok(_USER),
+            sections=_ALL_SKIPPED
+            | {
+                "user": _SECTIONS["user"],
                 "posts": _failed("posts", Unreachable, "the connection failed"),
-                "todos": _SKIPPED,
             },
         ),
     )

@@ -4,7 +4,8 @@ import { values } from "./ndjson.js";
 import { events } from "./sse.js";
 import { ClientError, parseJson } from "./client-error.js";
 
-export const SECTIONS = ["user", "posts", "todos"];
+/** The sections of the view, in its order, as the service put them into the page. */
+export const SECTIONS = document.documentElement.dataset.sections.split(",");
 
 /**
  * @typedef {object} Query

@@ -28,7 +28,7 @@ export const ok = (name, { data, stale, dropped, as_of }) =>
       Date.now() - Date.parse(as_of) > SHOW_AGE_AFTER &&
       notice(`Cached since ${formatTime(as_of)}.`),
     dropped > 0 && notice(`${count(dropped, "invalid item")} left out.`),
-    ...RENDERERS[name](data),
+    ...(RENDERERS[name] ?? json)(data),
   ].filter(Boolean);
 
 /** @param {import("./api.js").Failure} error */
@@ -97,6 +97,9 @@ function todos(all) {
     ]),
   ];
 }
+
+/** Data of a section that this page knows nothing of. */
+const json = (data) => [h("pre", {}, JSON.stringify(data, null, 2))];
 
 /** The first few items, and the others on demand. */
 function list(name, all, render) {

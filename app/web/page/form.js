@@ -6,6 +6,7 @@ const DEMO = document.documentElement.dataset.demo === "true";
 
 /** Fills the forms from the URL, and keeps every required section included. */
 export function initForms(form, ...others) {
+  document.querySelector("[data-section-options]").append(...SECTIONS.map(sectionOption));
   restoreFromUrl([...form.elements, ...others.flatMap(({ elements }) => [...elements])]);
   for (const name of SECTIONS) form.elements[`fault-${name}`].disabled = !DEMO;
   if (!DEMO) form.elements.user.removeAttribute("list");
@@ -32,6 +33,20 @@ export function writeUrl(...forms) {
     .flatMap((form) => [...new FormData(form)])
     .filter(([, value]) => value !== "");
   history.replaceState(null, "", `?${new URLSearchParams(fields)}${location.hash}`);
+}
+
+/** The row of one section: whether to include and to require it, and how its upstream behaves. */
+function sectionOption(name) {
+  const row = document.getElementById("section-option").content.cloneNode(true);
+  row.querySelector("th").textContent = name;
+  for (const box of row.querySelectorAll("input")) {
+    box.value = name;
+    box.ariaLabel = `${box.name} ${name}`;
+  }
+  const fault = row.querySelector("select");
+  fault.name = `fault-${name}`;
+  fault.ariaLabel = `${name} upstream`;
+  return row;
 }
 
 function restoreFromUrl(controls) {
