@@ -1,4 +1,4 @@
-"""The settings as they are documented: in `.env.example`, and in the README's table."""
+"""The settings as they are documented: in `.env.example`, in `docs/settings.md`, in the README."""
 
 import json
 import re
@@ -88,10 +88,10 @@ def test_the_example_uncommented_changes_nothing(
 
 @pytest.fixture
 def table() -> dict[str, list[str]]:
-    """The README's variables, with all that stands as code in the second cell of their row."""
+    """The variables of the table, with all that stands as code in the second cell of their row."""
     rows: dict[str, list[str]] = {}
     inside = False
-    for line in (ROOT / "README.md").read_text().splitlines():
+    for line in (ROOT / "docs/settings.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             inside = False
@@ -103,24 +103,36 @@ def table() -> dict[str, list[str]]:
     return rows
 
 
-def test_the_readme_has_every_variable_and_no_other(
+def test_the_table_of_settings_has_every_variable_and_no_other(
     table: dict[str, list[str]], variables: dict[str, Any]
 ) -> None:
-    assert sorted(table) == sorted({UPSTREAM.sub("UPSTREAMS__*__", name) for name in variables})
+    assert sorted(table) == sorted(generic(variables))
 
 
-def test_the_readme_has_every_default(
+def test_the_table_of_settings_has_every_default(
     table: dict[str, list[str]], variables: dict[str, Any]
 ) -> None:
     for name, value in variables.items():
-        told = table[UPSTREAM.sub("UPSTREAMS__*__", name)]
+        documented = table[UPSTREAM.sub("UPSTREAMS__*__", name)]
         if value is None or value == ():
-            assert told == [], name
+            assert documented == [], name
         else:
-            assert any(_means(text, value) for text in told), name
+            assert any(means(text, value) for text in documented), name
 
 
-def _means(text: str, value: Any) -> bool:
+def test_the_readme_names_every_setting_and_no_other(variables: dict[str, Any]) -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition("\n## Settings\n")
+    listed = re.findall(r"^[- ] .*$", section.partition("\n## ")[0], re.MULTILINE)
+    names = re.findall(r"`([A-Z][A-Z0-9_*]*)`", "\n".join(listed))
+    assert sorted(names) == sorted(generic(variables))
+
+
+def generic(variables: dict[str, Any]) -> set[str]:
+    """Their names, with `*` for the name of an upstream."""
+    return {UPSTREAM.sub("UPSTREAMS__*__", name) for name in variables}
+
+
+def means(text: str, value: Any) -> bool:
     try:
         return same(text, value)
     except ValueError:
