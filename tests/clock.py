@@ -1,6 +1,6 @@
 """A virtual clock for asyncio: when every task waits, time jumps to the next timer.
 
-A test of thirty seconds of waiting ends at once, and its times are exact.
+A test that waits for thirty seconds ends at once, and its times are exact.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ class _Jump(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """For tests without sockets or threads: nothing outside of the loop is waited for."""
+    """For tests without sockets or threads: it waits for timers only."""
 
     def __init__(self) -> None:
         self._jump = _Jump()

@@ -5,10 +5,9 @@ from app.resilience.events import BreakerStateChanged, Hedging, emit_to_watcher
 from tests.fakes import a_call, a_context, a_question
 
 
-def test_whoever_watches_a_request_hears_of_its_events_and_of_no_others() -> None:
-    heard: list[Event] = []
-    watched = Call(a_question(), replace(a_context(), watch=heard.append))
+def test_events_of_a_request_and_no_others_are_emitted_to_its_watcher(events: list[Event]) -> None:
+    watched = Call(a_question(), replace(a_context(), watch=events.append))
     emit_to_watcher(Hedging(watched))
     emit_to_watcher(Hedging(a_call()))
     emit_to_watcher(BreakerStateChanged("posts", 0, "open"))
-    assert heard == [Hedging(watched)]
+    assert events == [Hedging(watched)]

@@ -32,15 +32,11 @@ from tests.fakes import (
     on_virtual_time,
     result_or_error,
 )
+from tests.resilience.states import a_budget_of, a_latency
 
 pytestmark = pytest.mark.anyio
 
 BROKEN = Unreachable("broken")
-
-
-@pytest.fixture
-def events() -> list[Event]:
-    return []
 
 
 def retried(
@@ -53,29 +49,19 @@ def retried(
     other_mirrors: bool = False,
     random: Callable[[], float] = lambda: 1.0,
 ) -> Fetch:
-    """With a random number that is always the greatest, so that every wait is the longest."""
-    latency = Latency()
-    for _ in range(20 if p50 is not None else 0):
-        latency.add(p50 or 0.0)
+    """By default, `random` gives its maximum, so that every backoff is the longest."""
     return retry(
         retries,
         budget or RetryBudget(0.2),
-        latency,
+        Latency() if p50 is None else a_latency(p50),
         ([] if events is None else events).append,
         other_mirrors=other_mirrors,
         random=random,
     )(fetch)
 
 
-def a_budget_of(attempts: int) -> RetryBudget:
-    budget = RetryBudget(0.0)
-    for _ in range(10 - attempts):
-        budget.try_withdraw()
-    return budget
-
-
-class Script:
-    """A fetch that ends each time as the next one in turn, the last one over and over."""
+class Scripted:
+    """A fetch whose attempts end as the next of `ends`: with an error or without. The last repeats."""
 
     def __init__(self, *ends: Exception | None) -> None:
         self._ends = list(ends)
@@ -83,19 +69,19 @@ class Script:
 
     async def __call__(self, _: Call) -> Answer:
         self.began.append(now())
-        end = self._ends.pop(0) if len(self._ends) > 1 else self._ends[0]
-        if end is not None:
-            raise end
+        error = self._ends.pop(0) if len(self._ends) > 1 else self._ends[0]
+        if error is not None:
+            raise error
         return an_answer()
 
 
-async def test_a_good_answer_is_the_answer_and_costs_nothing(events: list[Event]) -> None:
+async def test_retry_passes_on_a_good_answer_and_withdraws_no_budget(events: list[Event]) -> None:
     upstream, budget, call = FakeUpstream(), RetryBudget(0.0), a_call()
     assert isinstance(await retried(upstream, events, budget=budget)(call), Answer)
     assert (upstream.began, budget.balance, call.tally.retries, events) == ([0.0], 10.0, 0, [])
 
 
-ANYWHERE = [
+ANY_MIRROR = [
     Timeout("late"),
     Unreachable("broken"),
     UpstreamStatus(500),
@@ -111,65 +97,67 @@ NEVER = [
     CircuitOpen("resting", retry_after=0.1),
     Overloaded("no capacity", retry_after=0.1),
 ]
-GARBAGE = InvalidPayload("garbage")
+OTHER_MIRROR = InvalidPayload("garbage")
 
 
 @pytest.mark.parametrize(
     ("failure", "other_mirrors", "attempts"),
     [
-        *((failure, other_mirrors, 2) for failure in ANYWHERE for other_mirrors in (False, True)),
+        *((failure, other_mirrors, 2) for failure in ANY_MIRROR for other_mirrors in (False, True)),
         *((failure, other_mirrors, 1) for failure in NEVER for other_mirrors in (False, True)),
-        (GARBAGE, True, 2),
-        (GARBAGE, False, 1),
+        (OTHER_MIRROR, True, 2),
+        (OTHER_MIRROR, False, 1),
     ],
     ids=repr,
 )
-async def test_only_what_may_go_better_next_time_is_asked_again(
+async def test_retry_follows_a_failure_only_where_another_attempt_may_succeed(
     events: list[Event], failure: Failure, other_mirrors: bool, attempts: int
 ) -> None:
-    upstream, call = Script(failure, None), a_call()
-    end = await result_or_error(retried(upstream, events, other_mirrors=other_mirrors)(call))
+    upstream, call = Scripted(failure, None), a_call()
+    result = await result_or_error(retried(upstream, events, other_mirrors=other_mirrors)(call))
     assert len(upstream.began) == attempts
-    assert isinstance(end, Answer) if attempts == 2 else end is failure
+    assert isinstance(result, Answer) if attempts == 2 else result is failure
     assert call.tally.retries == len(events) == attempts - 1
 
 
-def test_every_kind_of_failure_is_known_to_be_asked_again_or_not() -> None:
-    kinds = {type(failure) for failure in [*ANYWHERE, *NEVER, GARBAGE]}
+def test_retry_is_tested_with_every_kind_of_failure() -> None:
+    kinds = {type(failure) for failure in [*ANY_MIRROR, *NEVER, OTHER_MIRROR]}
     assert kinds == {*Failure.__subclasses__(), *Overloaded.__subclasses__()}
 
 
-async def test_a_bug_is_not_asked_again(events: list[Event]) -> None:
+async def test_retry_does_not_follow_a_bug(events: list[Event]) -> None:
     bug = ZeroDivisionError()
-    upstream = Script(bug, None)
+    upstream = Scripted(bug, None)
     assert await result_or_error(retried(upstream, events)(a_call())) is bug
     assert (upstream.began, events) == ([0.0], [])
 
 
 @pytest.mark.parametrize("random", [0.0, 0.5, 1.0])
-async def test_a_wait_is_a_random_part_of_a_bound_that_doubles_to_a_quarter_of_a_second(
+async def test_retry_backoff_is_random_up_to_a_bound_that_doubles_to_a_quarter_of_a_second(
     events: list[Event], random: float
 ) -> None:
-    upstream, call = Script(BROKEN), a_call()
-    end = await result_or_error(retried(upstream, events, retries=6, random=lambda: random)(call))
-    waits = [random * bound for bound in (0.025, 0.05, 0.1, 0.2, 0.25, 0.25)]
-    assert end is BROKEN
-    assert upstream.began == pytest.approx([sum(waits[:n]) for n in range(7)])
-    retryings = [one for one in events if isinstance(one, Retrying)]
-    assert [one.seconds for one in retryings] == pytest.approx(waits)
-    assert events == [Retrying(call, BROKEN, one.seconds) for one in retryings]
+    upstream, call = Scripted(BROKEN), a_call()
+    result = await result_or_error(
+        retried(upstream, events, retries=6, random=lambda: random)(call)
+    )
+    backoffs = [random * bound for bound in (0.025, 0.05, 0.1, 0.2, 0.25, 0.25)]
+    assert result is BROKEN
+    assert upstream.began == pytest.approx([sum(backoffs[:n]) for n in range(7)])
+    retries = [event for event in events if isinstance(event, Retrying)]
+    assert [event.seconds for event in retries] == pytest.approx(backoffs)
+    assert events == [Retrying(call, BROKEN, event.seconds) for event in retries]
 
 
-async def test_each_call_begins_with_the_shortest_wait() -> None:
-    fetch = retried(Script(BROKEN), retries=1)
+async def test_retry_backoff_of_each_call_begins_with_the_shortest() -> None:
+    fetch = retried(Scripted(BROKEN), retries=1)
     for n in range(1, 4):
         await result_or_error(fetch(a_call()))
         assert now() == pytest.approx(n * 0.025)
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2, 10])
-async def test_a_call_is_retried_so_many_times_at_most(retries: int) -> None:
-    upstream, call = Script(BROKEN), a_call()
+async def test_retry_makes_at_most_so_many_more_attempts(retries: int) -> None:
+    upstream, call = Scripted(BROKEN), a_call()
     assert await result_or_error(retried(upstream, retries=retries)(call)) is BROKEN
     assert (len(upstream.began), call.tally.retries) == (retries + 1, retries)
 
@@ -178,34 +166,34 @@ async def test_a_call_is_retried_so_many_times_at_most(retries: int) -> None:
     "failure", [UpstreamStatus(503, retry_after=2.0), TooManyRequests("429", retry_after=2.0)]
 )
 @pytest.mark.parametrize(("deadline", "began"), [(2.5, [0.0, 2.0]), (2.0, [0.0]), (1.0, [0.0])])
-async def test_when_to_come_back_is_the_upstreams_word_unless_that_is_too_late(
+async def test_retry_waits_for_retry_after_if_that_is_before_the_deadline(
     failure: Failure, deadline: float, began: list[float]
 ) -> None:
-    upstream = Script(failure, None)
-    end = await result_or_error(retried(upstream)(a_call(a_context(deadline))))
+    upstream = Scripted(failure, None)
+    result = await result_or_error(retried(upstream)(a_call(a_context(deadline))))
     assert upstream.began == began
-    assert now() == began[-1]  # nobody sleeps for what cannot be
-    assert isinstance(end, Answer) if len(began) == 2 else end is failure
+    assert now() == began[-1]  # without a retry there is no wait either
+    assert isinstance(result, Answer) if len(began) == 2 else result is failure
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.025])
 @pytest.mark.parametrize(("deadline", "attempts"), [(0.52, 1), (0.525, 1), (0.53, 2)])
-async def test_what_cannot_be_ready_before_the_deadline_is_not_begun(
+async def test_retry_that_cannot_end_before_the_deadline_is_not_begun(
     events: list[Event], retry_after: float | None, deadline: float, attempts: int
 ) -> None:
-    upstream, budget = Script(UpstreamStatus(503, retry_after=retry_after)), RetryBudget(0.0)
+    upstream, budget = Scripted(UpstreamStatus(503, retry_after=retry_after)), RetryBudget(0.0)
     fetch = retried(upstream, events, retries=1, budget=budget, p50=0.5)
     await result_or_error(fetch(a_call(a_context(deadline))))
     assert len(upstream.began) == attempts
     assert budget.balance == 11 - attempts
     assert now() == pytest.approx(0.025 * (attempts - 1))
-    assert [type(one) for one in events] == [Retrying] * (attempts - 1)
+    assert [type(event) for event in events] == [Retrying] * (attempts - 1)
 
 
-async def test_when_the_budget_is_spent_the_failure_stands_and_that_is_told(
+async def test_retry_without_budget_is_not_begun_and_budget_spent_is_emitted(
     events: list[Event],
 ) -> None:
-    upstream, call = Script(BROKEN), a_call()
+    upstream, call = Scripted(BROKEN), a_call()
     assert await result_or_error(retried(upstream, events, budget=a_budget_of(1))(call)) is BROKEN
     assert events == [Retrying(call, BROKEN, 0.025), BudgetSpent(call)]
     assert (upstream.began, now(), call.tally.retries) == ([0.0, 0.025], 0.025, 1)
@@ -214,23 +202,23 @@ async def test_when_the_budget_is_spent_the_failure_stands_and_that_is_told(
 @pytest.mark.parametrize(
     "failure", [UpstreamStatus(404), UpstreamStatus(503, retry_after=60.0), ZeroDivisionError()]
 )
-async def test_the_budget_is_not_asked_for_what_would_not_be_retried_anyway(
+async def test_retry_budget_is_neither_withdrawn_nor_reported_spent_if_there_is_no_retry_anyway(
     events: list[Event], failure: Exception
 ) -> None:
     for retries, budget in ((2, a_budget_of(0)), (2, a_budget_of(1)), (0, a_budget_of(1))):
-        left = budget.balance
+        balance = budget.balance
         await result_or_error(
-            retried(Script(failure), events, retries=retries, budget=budget)(a_call())
+            retried(Scripted(failure), events, retries=retries, budget=budget)(a_call())
         )
-        assert (budget.balance, events) == (left, [])
+        assert (budget.balance, events) == (balance, [])
 
 
-async def test_every_call_earns_its_share_whatever_becomes_of_it() -> None:
+async def test_retry_budget_gets_the_deposit_of_every_call_however_it_ends() -> None:
     budget = RetryBudget(0.25)
     for _ in range(10):
         budget.try_withdraw()
     for end in (None, UpstreamStatus(404), ZeroDivisionError(), None):
-        await result_or_error(retried(Script(end), budget=budget)(a_call()))
+        await result_or_error(retried(Scripted(end), budget=budget)(a_call()))
     assert budget.balance == 1.0
 
 
@@ -238,7 +226,7 @@ LONG, SHORT = Timeout("no answer within 0.8 s", allotted=0.8), Timeout("within 0
 
 
 @pytest.mark.parametrize(
-    ("ends", "events"),
+    ("failures", "raised"),
     [
         ((BROKEN, UpstreamStatus(503)), 1),
         ((LONG, BROKEN), 1),
@@ -249,15 +237,15 @@ LONG, SHORT = Timeout("no answer within 0.8 s", allotted=0.8), Timeout("within 0
     ],
     ids=repr,
 )
-async def test_the_last_failure_stands_but_of_time_outs_the_longest(
-    ends: Sequence[Failure], events: int
+async def test_retry_raises_the_last_failure_but_of_timeouts_the_longest(
+    failures: Sequence[Failure], raised: int
 ) -> None:
-    end = await result_or_error(retried(Script(*ends), retries=len(ends) - 1)(a_call()))
-    assert end is ends[events]
+    fetch = retried(Scripted(*failures), retries=len(failures) - 1)
+    assert await result_or_error(fetch(a_call())) is failures[raised]
 
 
-async def test_who_leaves_while_it_waits_is_not_asked_for_again() -> None:
-    upstream = Script(TooManyRequests("429", retry_after=1.0), None)
+async def test_retry_is_not_begun_for_a_call_that_was_cancelled_during_the_backoff() -> None:
+    upstream = Scripted(TooManyRequests("429", retry_after=1.0), None)
     task = asyncio.ensure_future(retried(upstream)(a_call()))
     await asyncio.sleep(0.5)
     task.cancel()
@@ -272,7 +260,7 @@ Attempt = tuple[float, Exception | None]
 attempts = st.tuples(
     st.floats(0, 0.5),
     st.one_of(
-        st.sampled_from([None, BROKEN, GARBAGE, *NEVER, ZeroDivisionError()]),
+        st.sampled_from([None, BROKEN, OTHER_MIRROR, *NEVER, ZeroDivisionError()]),
         st.floats(0, 1).map(lambda after: UpstreamStatus(503, retry_after=after)),
     ),
 )
@@ -285,29 +273,28 @@ attempts = st.tuples(
     st.integers(0, 10),
     st.randoms(use_true_random=False),
 )
-def test_whatever_happens_attempts_and_time_stay_within_their_bounds(
+def test_retry_keeps_to_its_budget_and_to_the_deadline_whatever_the_attempts_and_calls(
     attempts: Sequence[Attempt],
     calls: Sequence[tuple[float, float]],
     share: float,
     retries: int,
     random: Random,
 ) -> None:
-    """Attempts end as they please, but by the deadline; calls come when they please."""
     began: list[float] = []
 
-    async def send(_: Call) -> Answer:
-        seconds, end = attempts[len(began) % len(attempts)]
+    async def upstream(_: Call) -> Answer:
+        seconds, error = attempts[len(began) % len(attempts)]
         began.append(now())
         await asyncio.sleep(seconds)
-        if end is not None:
-            raise end
+        if error is not None:
+            raise error
         return an_answer()
 
     async def main() -> None:
         events: list[Event] = []
         budget = RetryBudget(share)
         fetch = retried(
-            timeout(0.4)(send),
+            timeout(0.4)(upstream),
             events,
             retries=retries,
             budget=budget,
@@ -315,28 +302,28 @@ def test_whatever_happens_attempts_and_time_stay_within_their_bounds(
             random=random.random,
         )
 
-        async def one(start: float, patience: float) -> None:
+        async def run(start: float, seconds: float) -> None:
             await asyncio.sleep(start)
-            call = a_call(a_context(deadline=start + patience))
-            end = await result_or_error(fetch(call))
-            assert isinstance(end, Answer | Failure | ZeroDivisionError)
-            assert now() <= start + patience + 1e-6
+            call = a_call(a_context(deadline=start + seconds))
+            result = await result_or_error(fetch(call))
+            assert isinstance(result, Answer | Failure | ZeroDivisionError)
+            assert now() <= start + seconds + 1e-6
             assert call.tally.retries <= retries
 
-        await asyncio.gather(*(one(*times) for times in calls))
+        await asyncio.gather(*(run(*times) for times in calls))
         assert len(began) <= len(calls) * (1 + share) + 10 + 1e-9
-        assert sum(isinstance(one, Retrying) for one in events) >= len(began) - len(calls)
+        assert sum(isinstance(event, Retrying) for event in events) >= len(began) - len(calls)
 
     on_virtual_time(main)
 
 
-async def test_a_full_outage_costs_a_quarter_more_attempts_at_most() -> None:
-    upstream, budget = FakeUpstream(seconds=0.05, ending=BROKEN), RetryBudget(0.2)
+async def test_retry_budget_of_a_fifth_adds_a_fifth_of_the_attempts_in_a_full_outage() -> None:
+    upstream, budget = FakeUpstream(seconds=0.05, error=BROKEN), RetryBudget(0.2)
     fetch = retried(upstream, budget=budget, random=Random(1).random)
 
-    async def one(start: float) -> None:
+    async def run(start: float) -> None:
         await asyncio.sleep(start)
         assert await result_or_error(fetch(a_call(a_context(start + 2)))) is BROKEN
 
-    await asyncio.gather(*(one(n / 100) for n in range(1000)))
+    await asyncio.gather(*(run(n / 100) for n in range(1000)))
     assert 1200 <= len(upstream.began) <= 1210

@@ -7,20 +7,16 @@ from app.call import Admission, Context, Event
 from app.errors import Overloaded
 from app.resilience.bulkhead import Bulkhead
 from app.resilience.events import Shed
-from app.resilience.latency import Latency
 from app.resilience.layers.shed import overload_wait, shed
 from tests.fakes import FakeUpstream, a_call, a_context, a_shed_context, result_or_error
+from tests.resilience.states import a_full_bulkhead, a_latency
 
 pytestmark = pytest.mark.anyio
 
 
-def congested(seconds: float) -> Bulkhead:
-    """Somebody who came now would wait for so long."""
-    latency = Latency()
-    for _ in range(20):
-        latency.add(seconds)
-    bulkhead = Bulkhead(1, latency)
-    bulkhead.try_acquire()
+def behind(seconds: float) -> Bulkhead:
+    """A newcomer has to wait for so long."""
+    bulkhead = a_full_bulkhead(1, a_latency(seconds))
     assert bulkhead.expected_wait() == seconds
     return bulkhead
 
@@ -29,8 +25,8 @@ def free() -> Bulkhead:
     return Bulkhead(1)
 
 
-def waiting_for(bulkheads: list[Bulkhead]) -> Context:
-    """Of a request that needs all of them within two seconds."""
+def a_context_that_needs(bulkheads: list[Bulkhead]) -> Context:
+    """The context of a request that needs a permit of each, with a deadline at 2 s."""
     admission = Admission(lambda: [bulkhead.expected_wait() for bulkhead in bulkheads])
     return replace(a_context(deadline=2.0), admission=admission)
 
@@ -38,55 +34,53 @@ def waiting_for(bulkheads: list[Bulkhead]) -> Context:
 @pytest.mark.parametrize(
     ("bulkheads", "wait"),
     [
-        ([congested(1.01)], 1.01),
-        ([congested(1.0)], None),  # half of the time is for waiting
-        ([congested(2), congested(0.5), congested(3)], 3.0),
-        ([congested(3), congested(0.11)], 3.0),
-        ([congested(3), congested(0.1)], None),  # one is hardly behind, and can tell something
-        ([congested(0.9), congested(0.9)], None),
-        ([congested(3), free()], None),
+        ([behind(1.01)], 1.01),
+        ([behind(1.0)], None),  # permits may take half of the time
+        ([behind(2), behind(0.5), behind(3)], 3.0),
+        ([behind(3), behind(0.11)], 3.0),
+        ([behind(3), behind(0.1)], None),  # one is hardly behind: a part of the answer can be had
+        ([behind(0.9), behind(0.9)], None),
+        ([behind(3), free()], None),
         ([free()], None),
         ([], None),
     ],
 )
-async def test_a_request_is_shed_if_all_its_upstreams_are_behind_and_one_by_too_much(
+async def test_shed_needs_all_upstreams_behind_and_one_of_them_by_too_much(
     bulkheads: list[Bulkhead], wait: float | None
 ) -> None:
-    context = waiting_for(bulkheads)
+    context = a_context_that_needs(bulkheads)
     assert overload_wait(context) == wait
 
 
-async def test_a_request_is_shed_or_let_in_once_and_for_all_of_its_calls() -> None:
-    bulkheads = [congested(3)]
-    context = waiting_for(bulkheads)
+async def test_shed_is_decided_once_for_all_calls_of_a_request() -> None:
+    bulkheads = [behind(3)]
+    context = a_context_that_needs(bulkheads)
     assert overload_wait(context) == 3.0
     bulkheads[:] = [free()]
     assert overload_wait(context) == 3.0
 
-    context = waiting_for(bulkheads)
+    context = a_context_that_needs(bulkheads)
     assert overload_wait(context) is None
-    bulkheads[:] = [congested(3)]
+    bulkheads[:] = [behind(3)]
     assert overload_wait(context) is None
 
 
-async def test_a_request_with_less_time_is_shed_sooner() -> None:
+async def test_shed_comes_sooner_for_a_request_with_a_near_deadline() -> None:
     await asyncio.sleep(1.0)
-    assert overload_wait(waiting_for([congested(0.51)])) == 0.51  # of a second that is left
+    assert overload_wait(a_context_that_needs([behind(0.51)])) == 0.51  # of 1 s until the deadline
 
 
-async def test_a_request_that_was_let_in_is_left_alone() -> None:
-    upstream, events = FakeUpstream(1), list[Event]()
+async def test_shed_passes_on_the_calls_of_a_request_that_was_let_in(events: list[Event]) -> None:
+    upstream = FakeUpstream(1)
     assert (await shed(events.append)(upstream)(a_call())).data.json == b"[]"
     assert (len(upstream.began), events) == (1, [])
 
 
 @pytest.mark.parametrize("wait", [1.23456, 0.0])
-async def test_nothing_is_begun_for_a_request_that_was_turned_away(wait: float) -> None:
-    upstream, events, call = (
-        FakeUpstream(1),
-        list[Event](),
-        a_call(a_shed_context(wait)),
-    )
+async def test_shed_request_begins_no_call_and_is_overloaded_with_retry_after(
+    events: list[Event], wait: float
+) -> None:
+    upstream, call = FakeUpstream(1), a_call(a_shed_context(wait))
     failure = await result_or_error(shed(events.append)(upstream)(call))
     assert isinstance(failure, Overloaded)
     assert failure.retry_after == round(wait, 3)

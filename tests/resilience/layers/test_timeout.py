@@ -10,11 +10,11 @@ from tests.fakes import FakeUpstream, a_call, a_context, an_answer, now, result_
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_attempt_in_time_is_left_alone() -> None:
+async def test_timeout_passes_on_an_answer_that_is_in_time() -> None:
     assert (await timeout(0.8)(FakeUpstream(seconds=0.79))(a_call())).data.json == b"[]"
 
 
-async def test_an_attempt_ends_after_its_time() -> None:
+async def test_timeout_ends_an_attempt_that_takes_longer() -> None:
     upstream = FakeUpstream(seconds=60)
     with pytest.raises(Timeout, match=r"no answer within 0\.8 s"):
         await timeout(0.8)(upstream)(a_call())
@@ -22,7 +22,7 @@ async def test_an_attempt_ends_after_its_time() -> None:
     assert (upstream.cancelled, upstream.in_flight) == (1, 0)
 
 
-async def test_the_time_is_total_however_often_something_arrives() -> None:
+async def test_timeout_is_total_however_often_a_part_arrives() -> None:
     async def dripping(_: Call) -> Answer:
         for _drop in range(100):
             await asyncio.sleep(0.1)
@@ -33,7 +33,7 @@ async def test_the_time_is_total_however_often_something_arrives() -> None:
     assert now() == pytest.approx(0.75)
 
 
-async def test_the_deadline_ends_an_attempt_before_its_time() -> None:
+async def test_timeout_ends_an_attempt_at_a_deadline_that_is_sooner() -> None:
     with pytest.raises(Timeout, match=r"no answer within 0\.3 s"):
         await timeout(0.8)(FakeUpstream(seconds=60))(a_call(a_context(deadline=0.3)))
     assert now() == pytest.approx(0.3)
@@ -42,7 +42,9 @@ async def test_the_deadline_ends_an_attempt_before_its_time() -> None:
 @pytest.mark.parametrize(
     ("deadline", "allotted"), [(10.0, 0.8), (1.3, 0.8), (0.7, 0.2), (0.5, 0.0)]
 )
-async def test_a_timeout_says_how_much_time_was_allotted(deadline: float, allotted: float) -> None:
+async def test_timeout_failure_carries_the_time_that_was_allotted(
+    deadline: float, allotted: float
+) -> None:
     await asyncio.sleep(0.5)
     failure = await result_or_error(timeout(0.8)(FakeUpstream(60))(a_call(a_context(deadline))))
     assert isinstance(failure, Timeout)
@@ -50,7 +52,7 @@ async def test_a_timeout_says_how_much_time_was_allotted(deadline: float, allott
 
 
 @pytest.mark.parametrize("late", [2.0, 2.001, 5.0])
-async def test_nothing_is_begun_after_the_deadline(late: float) -> None:
+async def test_timeout_begins_no_attempt_at_or_after_the_deadline(late: float) -> None:
     upstream = FakeUpstream()
     await asyncio.sleep(late)
     with pytest.raises(Timeout):
@@ -60,11 +62,11 @@ async def test_nothing_is_begun_after_the_deadline(late: float) -> None:
 
 
 @pytest.mark.parametrize("error", [Unreachable("broken"), ZeroDivisionError()])
-async def test_what_goes_wrong_in_time_is_passed_on(error: Exception) -> None:
+async def test_timeout_passes_on_failures_and_bugs(error: Exception) -> None:
     assert await result_or_error(timeout(0.8)(FakeUpstream(0.1, error))(a_call())) is error
 
 
-async def test_a_cancellation_is_not_a_timeout() -> None:
+async def test_timeout_passes_on_a_cancellation() -> None:
     task = asyncio.ensure_future(timeout(0.8)(FakeUpstream(seconds=60))(a_call()))
     await asyncio.sleep(0.1)
     task.cancel()
@@ -72,6 +74,6 @@ async def test_a_cancellation_is_not_a_timeout() -> None:
     assert task.cancelled()
 
 
-async def test_a_timeout_error_that_is_not_ours_is_a_bug() -> None:
+async def test_timeout_passes_on_a_timeout_error_of_others_because_it_is_a_bug() -> None:
     bug = TimeoutError()
     assert await result_or_error(timeout(0.8)(FakeUpstream(0.1, bug))(a_call())) is bug
