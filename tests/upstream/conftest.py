@@ -5,5 +5,5 @@ from tests.clock import VIRTUAL
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, object]:
-    """Nothing here waits for anything but time, so time need not pass."""
+    """A virtual clock: these tests wait for timers only, never for sockets."""
     return VIRTUAL

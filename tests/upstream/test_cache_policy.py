@@ -1,4 +1,4 @@
-"""How long an answer may be kept, by RFC 9111 and RFC 5861; instants are of the loop's clock."""
+"""`cache_policy`, which applies RFC 9111 and RFC 5861; instants are of the event loop's clock."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ NOW = 1000.0
 
 TTL = UpstreamSettings(ttl=42)
 WINDOWS = UpstreamSettings(ttl=42, stale_while_revalidate=300, stale_if_error=600)
-TAG = {"etag": '"a"'}
+ETAG = {"etag": '"a"'}
 
 
-def kept(
+def policy_of(
     headers: Mapping[str, str],
     settings: UpstreamSettings = TTL,
     *,
@@ -35,21 +35,21 @@ def kept(
     )
 
 
-def fresh(headers: Mapping[str, str], settings: UpstreamSettings = TTL) -> float:
-    """For how many seconds: an entity tag makes even a stale answer worth cache_policy."""
-    return kept({**headers, **TAG}, settings).fresh_until - NOW
+def seconds_fresh(headers: Mapping[str, str], settings: UpstreamSettings = TTL) -> float:
+    """How long the answer stays fresh; its `ETag` makes it cacheable even if that is not at all."""
+    return policy_of({**headers, **ETAG}, settings).fresh_until - NOW
 
 
-def windows(control: str, settings: UpstreamSettings = WINDOWS) -> tuple[float, float]:
-    """For how many seconds beyond freshness: while revalidating, and if nobody can be asked."""
-    found = kept({"cache-control": control, **TAG}, settings)
-    return found.while_revalidate - found.fresh_until, found.if_error - found.fresh_until
+def stale_windows(control: str, settings: UpstreamSettings = WINDOWS) -> tuple[float, float]:
+    """Seconds of `stale-while-revalidate` and `stale-if-error` after the end of freshness."""
+    policy = policy_of({"cache-control": control, **ETAG}, settings)
+    return policy.while_revalidate - policy.fresh_until, policy.if_error - policy.fresh_until
 
 
-def test_our_own_setting_counts_where_the_upstream_says_nothing() -> None:
-    assert fresh({}) == 42
-    assert fresh({"age": "10", "date": DATE}) == 42
-    assert fresh({"cache-control": "max-age=7"}) == 7
+def test_the_ttl_setting_counts_only_without_cache_control_max_age() -> None:
+    assert seconds_fresh({}) == 42
+    assert seconds_fresh({"age": "10", "date": DATE}) == 42
+    assert seconds_fresh({"cache-control": "max-age=7"}) == 7
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,13 @@ def test_our_own_setting_counts_where_the_upstream_says_nothing() -> None:
         ('extension="max-age=60"', 42),
     ],
 )
-def test_cache_control_says_for_how_long(value: str, seconds: float) -> None:
-    assert fresh({"cache-control": value}) == seconds
+def test_cache_control_sets_the_freshness_lifetime(value: str, seconds: float) -> None:
+    assert seconds_fresh({"cache-control": value}) == seconds
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "soon", "", "\u0661"])
-def test_an_age_limit_that_cannot_be_read_is_stale(value: str) -> None:
-    assert fresh({"cache-control": f"max-age={value}"}) == 0
+def test_an_invalid_cache_control_max_age_makes_the_answer_stale(value: str) -> None:
+    assert seconds_fresh({"cache-control": f"max-age={value}"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -92,18 +92,20 @@ def test_an_age_limit_that_cannot_be_read_is_stale(value: str) -> None:
         *('private="set-cookie", max-age=60', "stale-if-error=60, no-store"),
     ],
 )
-def test_what_is_for_this_request_alone_is_not_kept(control: str) -> None:
-    """Many clients share this cache, so `private` shuts it out."""
-    assert kept({"cache-control": control, **TAG}, WINDOWS) is UNCACHEABLE
+def test_cache_control_no_store_or_private_makes_an_answer_uncacheable(control: str) -> None:
+    """`private` allows only the cache of a single client, and this one is shared."""
+    assert policy_of({"cache-control": control, **ETAG}, WINDOWS) is UNCACHEABLE
 
 
 @pytest.mark.parametrize(
     "control", [None, "no-cache", "max-age=0", "max-age=0, must-revalidate", "s-maxage=0"]
 )
-def test_what_is_stale_at_once_and_cannot_be_confirmed_is_not_kept(control: str | None) -> None:
+def test_an_answer_that_is_stale_at_once_is_uncacheable_without_an_etag(
+    control: str | None,
+) -> None:
     headers = {} if control is None else {"cache-control": control}
-    assert kept(headers, UpstreamSettings()) is UNCACHEABLE
-    assert kept({**headers, **TAG}, UpstreamSettings()).fresh_until == NOW
+    assert policy_of(headers, UpstreamSettings()) is UNCACHEABLE
+    assert policy_of({**headers, **ETAG}, UpstreamSettings()).fresh_until == NOW
 
 
 @pytest.mark.parametrize(
@@ -126,22 +128,22 @@ def test_what_is_stale_at_once_and_cannot_be_confirmed_is_not_kept(control: str 
         ({"expires": "Sunday, 22-Nov-26 13:01:30 GMT", "date": DATE}, 90),
     ],
 )
-def test_expires_counts_from_the_date_of_the_answer_or_else_from_its_coming(
+def test_expires_counts_from_the_date_header_or_else_from_the_response_time(
     headers: dict[str, str], seconds: float
 ) -> None:
-    assert fresh(headers) == seconds
+    assert seconds_fresh(headers) == seconds
 
 
-def test_expires_of_an_upstream_whose_clock_is_wrong_is_a_span_and_no_instant() -> None:
+def test_expires_minus_date_is_the_freshness_lifetime_even_if_the_clock_is_wrong() -> None:
     hour_ahead = {
         "date": "Sun, 22 Nov 2026 14:00:00 GMT",
         "expires": "Sun, 22 Nov 2026 14:01:30 GMT",
     }
-    assert fresh(hour_ahead) == 90
+    assert seconds_fresh(hour_ahead) == 90
 
 
 @pytest.mark.parametrize(
-    ("headers", "delay", "gone"),
+    ("headers", "delay", "age"),
     [
         ({}, 0, 0),
         ({"age": "10"}, 0, 10),
@@ -162,21 +164,23 @@ def test_expires_of_an_upstream_whose_clock_is_wrong_is_a_span_and_no_instant() 
         ({"date": "yesterday"}, 0, 0),
     ],
 )
-def test_what_an_answer_has_lived_through_already_is_gone(
-    headers: dict[str, str], delay: float, gone: float
+def test_the_current_age_is_subtracted_from_the_freshness_lifetime(
+    headers: dict[str, str], delay: float, age: float
 ) -> None:
-    """The larger of what caches on the way and its date say; and the time it took to come."""
-    found = kept({"cache-control": "max-age=60", **TAG, **headers}, delay=delay)
-    assert found.fresh_until == NOW + 60 - gone
+    """The larger of `Age` plus the response delay, and the time since `Date`."""
+    policy = policy_of({"cache-control": "max-age=60", **ETAG, **headers}, delay=delay)
+    assert policy.fresh_until == NOW + 60 - age
 
 
-def test_a_date_of_whole_seconds_does_not_age_an_answer_within_its_second() -> None:
-    found = kept({"date": DATE, "cache-control": "max-age=60"}, response_time=RESPONSE_TIME + 0.9)
-    assert found.fresh_until == NOW + 60
+def test_a_date_in_whole_seconds_does_not_age_an_answer_within_that_second() -> None:
+    policy = policy_of(
+        {"date": DATE, "cache-control": "max-age=60"}, response_time=RESPONSE_TIME + 0.9
+    )
+    assert policy.fresh_until == NOW + 60
 
 
 @pytest.mark.parametrize(
-    ("vary", "kept_at_all"),
+    ("vary", "cacheable"),
     [
         *((name, True) for name in ("", "Accept", "accept-encoding, User-Agent", "Authorization")),
         *(
@@ -186,14 +190,16 @@ def test_a_date_of_whole_seconds_does_not_age_an_answer_within_its_second() -> N
         *((name, False) for name in ("traceparent", "Accept , TraceState ")),
     ],
 )
-def test_what_depends_on_what_differs_with_every_request_is_not_kept(
-    vary: str, kept_at_all: bool
+def test_vary_on_a_header_that_differs_with_every_request_makes_an_answer_uncacheable(
+    vary: str, cacheable: bool
 ) -> None:
-    assert (kept({"cache-control": "max-age=60", "vary": vary}) is not UNCACHEABLE) is kept_at_all
+    assert (
+        policy_of({"cache-control": "max-age=60", "vary": vary}) is not UNCACHEABLE
+    ) is cacheable
 
 
 @pytest.mark.parametrize(
-    ("control", "beyond"),
+    ("control", "seconds"),
     [
         ("max-age=60", (300, 600)),
         ("max-age=0", (300, 600)),
@@ -211,27 +217,29 @@ def test_what_depends_on_what_differs_with_every_request_is_not_kept(
         ("s-maxage=60, stale-if-error=8", (0, 8)),
     ],
 )
-def test_how_stale_an_answer_may_be_used(control: str, beyond: tuple[float, float]) -> None:
-    """The upstream's word goes before our setting; some words forbid staleness altogether."""
-    assert windows(control) == beyond
+def test_cache_control_sets_stale_while_revalidate_and_stale_if_error(
+    control: str, seconds: tuple[float, float]
+) -> None:
+    """The upstream's directives override our settings; some directives forbid stale answers."""
+    assert stale_windows(control) == seconds
 
 
-@pytest.mark.parametrize(("age", "beyond"), [("50", 17), ("60", 7), ("63", 4), ("1000", 0)])
-def test_staleness_counts_from_the_end_of_freshness_whenever_the_answer_comes(
-    age: str, beyond: float
+@pytest.mark.parametrize(("age", "seconds"), [("50", 17), ("60", 7), ("63", 4), ("1000", 0)])
+def test_stale_while_revalidate_and_stale_if_error_count_from_the_end_of_freshness(
+    age: str, seconds: float
 ) -> None:
     control = "max-age=60, stale-while-revalidate=7, stale-if-error=7"
-    found = kept({"cache-control": control, "age": age, **TAG})
-    assert (found.while_revalidate - NOW, found.if_error - NOW) == (beyond, beyond)
+    policy = policy_of({"cache-control": control, "age": age, **ETAG})
+    assert (policy.while_revalidate - NOW, policy.if_error - NOW) == (seconds, seconds)
 
 
-def test_without_a_word_or_a_setting_nothing_stale_is_used() -> None:
-    assert windows("max-age=60", TTL) == (0, 0)
+def test_without_directives_or_settings_no_stale_answer_is_used() -> None:
+    assert stale_windows("max-age=60", TTL) == (0, 0)
 
 
 @pytest.mark.parametrize("tag", ['"a"', 'W/"a"', '""', '"!#[]~,;"', f'"{"a" * 250}"'])
-def test_a_valid_entity_tag_is_asked_with(tag: str) -> None:
-    assert kept({"etag": tag}).validators == ((b"If-None-Match", tag.encode()),)
+def test_a_valid_etag_becomes_if_none_match(tag: str) -> None:
+    assert policy_of({"etag": tag}).validators == ((b"If-None-Match", tag.encode()),)
 
 
 @pytest.mark.parametrize(
@@ -241,41 +249,41 @@ def test_a_valid_entity_tag_is_asked_with(tag: str) -> None:
         f'"{"a" * 251}"',
     ],
 )
-def test_an_invalid_one_is_not(tag: str) -> None:
-    assert kept({"etag": tag}).validators == ()
+def test_an_invalid_etag_is_not_a_validator(tag: str) -> None:
+    assert policy_of({"etag": tag}).validators == ()
 
 
 @pytest.mark.parametrize(
     ("modified", "usable"), [(EARLIER, True), ("yesterday", False), ("", False), ("0", False)]
 )
-def test_a_valid_date_of_change_is_asked_with(modified: str, usable: bool) -> None:
+def test_a_valid_last_modified_becomes_if_modified_since(modified: str, usable: bool) -> None:
     expected = ((b"If-Modified-Since", modified.encode()),) if usable else ()
-    assert kept({"last-modified": modified}).validators == expected
+    assert policy_of({"last-modified": modified}).validators == expected
 
 
-def test_both_validators_are_asked_with() -> None:
-    assert kept({"etag": '"a"', "last-modified": EARLIER}).validators == (
+def test_etag_and_last_modified_are_both_validators() -> None:
+    assert policy_of({"etag": '"a"', "last-modified": EARLIER}).validators == (
         (b"If-None-Match", b'"a"'),
         (b"If-Modified-Since", EARLIER.encode()),
     )
 
 
-def test_what_was_read_is_kept_but_for_what_belongs_to_one_answer() -> None:
-    lasting = {
+def test_stored_headers_are_those_of_the_cache_policy_without_age_and_date() -> None:
+    stored = {
         "cache-control": "max-age=60",
         "expires": LATER,
         "etag": '"a"',
         "last-modified": EARLIER,
         "vary": "accept",
     }
-    passing = {"age": "1", "date": DATE, "retry-after": "7", "content-type": "application/json"}
-    found = kept(lasting | passing)
-    assert found.stored_headers == lasting
+    not_stored = {"age": "1", "date": DATE, "retry-after": "7", "content-type": "application/json"}
+    policy = policy_of(stored | not_stored)
+    assert policy.stored_headers == stored
 
 
 @pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Far from Greenwich."""
+def in_auckland(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A local time zone far from GMT."""
     monkeypatch.setenv("TZ", "Pacific/Auckland")
     time.tzset()
     yield
@@ -283,7 +291,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.usefixtures("in_auckland")
 @pytest.mark.parametrize(
     "text",
     [
@@ -292,12 +300,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "Sun Nov 22 13:00:00 2026",
     ],
 )
-def test_every_form_of_a_date_is_greenwich_time_wherever_we_run(text: str) -> None:
+def test_every_http_date_format_is_gmt_whatever_the_local_time_zone(text: str) -> None:
     instant.cache_clear()
     assert instant(text) == RESPONSE_TIME
 
 
-words = st.one_of(
+values = st.one_of(
     st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")),
     st.from_regex(
         r"(s-maxage|max-age|no-store|public)=?-?[0-9.]{0,12}, ?max-age=[0-9e+-]{0,5}",
@@ -322,12 +330,12 @@ configured = st.builds(
 )
 
 
-@given(st.dictionaries(st.sampled_from(names), words), configured, st.floats(-10, 100))
-def test_whatever_the_headers_what_is_kept_makes_sense(
+@given(st.dictionaries(st.sampled_from(names), values), configured, st.floats(-10, 100))
+def test_the_cache_policy_of_any_headers_is_consistent(
     headers: Mapping[str, str], settings: UpstreamSettings, delay: float
 ) -> None:
-    found = kept(headers, settings, delay=delay)
-    if found is UNCACHEABLE:
+    policy = policy_of(headers, settings, delay=delay)
+    if policy is UNCACHEABLE:
         return
     control, vary = (
         {part.strip() for part in headers.get(name, "").split(",")}
@@ -335,15 +343,15 @@ def test_whatever_the_headers_what_is_kept_makes_sense(
     )
     assert not {"no-store", "private"} & control
     assert not {"*", "traceparent"} & vary
-    assert NOW <= found.fresh_until <= min(found.while_revalidate, found.if_error)
-    assert all(map(isfinite, (found.fresh_until, found.while_revalidate, found.if_error)))
-    useful = max(found.while_revalidate, found.if_error) > NOW
-    assert useful or found.validators
-    for condition, value in found.validators:
+    assert NOW <= policy.fresh_until <= min(policy.while_revalidate, policy.if_error)
+    assert all(map(isfinite, (policy.fresh_until, policy.while_revalidate, policy.if_error)))
+    useful = max(policy.while_revalidate, policy.if_error) > NOW
+    assert useful or policy.validators
+    for condition, value in policy.validators:
         assert condition in (b"If-None-Match", b"If-Modified-Since")
         assert value.isascii()
-    assert found.stored_headers.items() <= headers.items()
-    assert not {"age", "date"} & found.stored_headers.keys()
-    again = kept(found.stored_headers, settings)
-    assert again.fresh_until >= found.fresh_until
-    assert again.validators == found.validators
+    assert policy.stored_headers.items() <= headers.items()
+    assert not {"age", "date"} & policy.stored_headers.keys()
+    again = policy_of(policy.stored_headers, settings)
+    assert again.fresh_until >= policy.fresh_until
+    assert again.validators == policy.validators

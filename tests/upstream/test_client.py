@@ -7,26 +7,26 @@ from tests.fakes import result_or_error
 pytestmark = pytest.mark.anyio
 
 
-async def test_redirects_are_given_and_not_followed() -> None:
+async def test_a_redirect_is_returned_and_not_followed() -> None:
     paths: list[str] = []
 
-    def handle(request: httpx.Request) -> httpx.Response:
+    def handler(request: httpx.Request) -> httpx.Response:
         paths.append(request.url.path)
         return httpx.Response(302, headers={"Location": "http://elsewhere.test/b"})
 
-    async with Client(httpx.MockTransport(handle)) as client:
+    async with Client(httpx.MockTransport(handler)) as client:
         response = await client.get("http://a.test/a")
     assert (response.status_code, paths) == (302, ["/a"])
 
 
-async def test_cookies_are_not_kept() -> None:
+async def test_cookies_are_not_stored() -> None:
     cookies: list[str | None] = []
 
-    def handle(request: httpx.Request) -> httpx.Response:
+    def handler(request: httpx.Request) -> httpx.Response:
         cookies.append(request.headers.get("cookie"))
         return httpx.Response(200, headers={"Set-Cookie": "who=ada; Path=/"})
 
-    async with Client(httpx.MockTransport(handle)) as client:
+    async with Client(httpx.MockTransport(handler)) as client:
         for _ in range(2):
             await client.get("http://a.test/")
         assert len(client.cookies) == 0
@@ -39,13 +39,13 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         assert (await client.get("http://a.test/")).text == "direct"
 
 
-async def test_a_response_is_read_whole_and_knows_its_request() -> None:
+async def test_a_response_is_read_to_its_end_closed_and_knows_its_request() -> None:
     async with Client(httpx.MockTransport(lambda _: httpx.Response(200, text="hello"))) as client:
         response = await client.get("http://a.test/a")
     assert (response.text, response.request.url.path, response.is_closed) == ("hello", "/a", True)
 
 
-async def test_a_streamed_response_is_left_open() -> None:
+async def test_a_streamed_response_stays_open() -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, text="hello"))
     async with Client(transport) as client, client.stream("GET", "http://a.test/") as response:
         assert await response.aread() == b"hello"

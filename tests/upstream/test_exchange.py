@@ -1,4 +1,4 @@
-"""How an answer is judged."""
+"""What a response becomes: an answer with its cache policy, or the failure that fits."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ from app.settings import UpstreamSettings
 from app.sources.posts import posts_by
 from app.sources.users import user
 from tests.fakes import now, result_or_error
-from tests.upstream.asking import BODY, JSON, Stream, answered, asked, failed
+from tests.upstream.mock_transport import JSON, POSTS, Body, answer_from, failure_from, fetch
 
 pytestmark = pytest.mark.anyio
 
@@ -31,35 +31,35 @@ SECRET = "secret-of-the-upstream"
 DATE = "Sun, 22 Nov 2026 13:00:00 GMT"
 
 
-async def test_an_answer_says_since_when_and_until_when() -> None:
+async def test_an_answer_has_its_data_as_of_and_cache_policy() -> None:
     await asyncio.sleep(100)
     began = time.time()
-    answer = await answered(cache_control="max-age=60", age="10", etag='"a"')
-    assert (answer.data.json, answer.data.dropped, answer.stale) == (BODY, 0, False)
-    # It was good already when it came into the cache that it comes from.
+    answer = await answer_from(cache_control="max-age=60", age="10", etag='"a"')
+    assert (answer.data.json, answer.data.dropped, answer.stale) == (POSTS, 0, False)
+    # An Age means that a cache on the way has had it for as long.
     assert began <= answer.as_of + 10 <= time.time()
     assert answer.cache_policy.fresh_until == pytest.approx(now() + 50, abs=1)
     assert answer.cache_policy.fresh_until <= now() + 50
     assert answer.cache_policy.validators == ((b"If-None-Match", b'"a"'),)
 
 
-async def test_the_time_that_an_answer_took_to_come_is_not_fresh_any_more() -> None:
+async def test_the_response_delay_counts_towards_the_age() -> None:
     def slow(_: httpx.Request) -> httpx.Response:
-        time.sleep(0.05)  # the age of an answer is counted by the clock on the wall
-        return httpx.Response(200, headers=JSON | {"Cache-Control": "max-age=60"}, content=BODY)
+        time.sleep(0.05)  # ages are measured by the wall clock, which is not virtual
+        return httpx.Response(200, headers=JSON | {"Cache-Control": "max-age=60"}, content=POSTS)
 
-    assert now() + 59 < (await asked(slow)).cache_policy.fresh_until <= now() + 59.95
+    assert now() + 59 < (await fetch(slow)).cache_policy.fresh_until <= now() + 59.95
 
 
-async def test_several_lines_of_a_header_are_one_list() -> None:
+async def test_repeated_cache_control_lines_are_combined() -> None:
     lines = [("Cache-Control", "public"), ("cache-control", "max-age=60"), *JSON.items()]
-    answer = await asked(lambda _: httpx.Response(200, headers=lines, stream=Stream(BODY)))
+    answer = await fetch(lambda _: httpx.Response(200, headers=lines, stream=Body(POSTS)))
     assert answer.cache_policy.fresh_until == pytest.approx(now() + 60, abs=1)
 
 
-async def test_without_a_word_of_the_upstream_our_ttl_counts() -> None:
-    response = httpx.Response(200, headers=JSON, stream=Stream(BODY))
-    answer = await asked(lambda _: response, settings=UpstreamSettings(ttl=7))
+async def test_without_cache_control_the_configured_ttl_counts() -> None:
+    response = httpx.Response(200, headers=JSON, stream=Body(POSTS))
+    answer = await fetch(lambda _: response, settings=UpstreamSettings(ttl=7))
     assert answer.cache_policy.fresh_until == now() + 7
 
 
@@ -73,18 +73,18 @@ async def test_without_a_word_of_the_upstream_our_ttl_counts() -> None:
     ],
 )
 async def test_any_status_but_200_is_a_failure(code: int, kind: type[Failure]) -> None:
-    failure = await failed(httpx.Response(code, headers=JSON, content=BODY))
+    failure = await failure_from(httpx.Response(code, headers=JSON, content=POSTS))
     assert type(failure) is kind
     assert failure.cause == f"HTTP {code}"
 
 
 @pytest.mark.parametrize(("question", "kind"), [(user(1), NotFound), (posts_by(1), UpstreamStatus)])
-async def test_only_a_user_can_be_absent(question: Question, kind: type[Failure]) -> None:
-    assert type(await failed(httpx.Response(404, json={}), question)) is kind
+async def test_a_404_is_not_found_for_a_user_only(question: Question, kind: type[Failure]) -> None:
+    assert type(await failure_from(httpx.Response(404, json={}), question)) is kind
 
 
-async def test_too_many_requests_is_no_lack_of_ours_so_it_may_be_asked_again() -> None:
-    failure = await failed(httpx.Response(429))
+async def test_a_429_may_be_retried_unlike_our_own_overload() -> None:
+    failure = await failure_from(httpx.Response(429))
     assert isinstance(failure, Overloaded)
     assert (failure.policy.retry_on, Overloaded("").policy.retry_on) == ("any_mirror", "never")
 
@@ -101,21 +101,21 @@ async def test_too_many_requests_is_no_lack_of_ours_so_it_may_be_asked_again() -
         *((text, None) for text in ("1000000", "Sun, 22 Nov 2099 13:00:00 GMT")),
     ],
 )
-async def test_when_to_come_back_is_told_in_seconds(
+async def test_retry_after_is_parsed_to_seconds(
     code: int, value: str, seconds: float | None
 ) -> None:
-    """A date counts from that of the answer, however wrong the clocks are."""
+    """A date counts from the response's own `Date`, however wrong the clocks are."""
     headers = [(b"Retry-After", value.encode()), (b"Date", DATE.encode())]
-    failure = await failed(httpx.Response(code, headers=headers))
+    failure = await failure_from(httpx.Response(code, headers=headers))
     assert failure.retry_after == seconds
 
 
 @pytest.mark.parametrize("date", [{}, {"Date": "yesterday"}])
-async def test_when_to_come_back_counts_from_now_if_the_answer_has_no_date(
+async def test_a_retry_after_date_counts_from_now_if_the_response_has_no_date(
     date: dict[str, str],
 ) -> None:
     after = format_datetime(datetime.fromtimestamp(time.time() + 60, UTC), usegmt=True)
-    failure = await failed(httpx.Response(503, headers={"Retry-After": after, **date}))
+    failure = await failure_from(httpx.Response(503, headers={"Retry-After": after, **date}))
     assert failure.retry_after == pytest.approx(59, abs=2)
 
 
@@ -131,20 +131,20 @@ async def test_when_to_come_back_counts_from_now_if_the_answer_has_no_date(
         (httpx.UnsupportedProtocol(SECRET), Unreachable, "UnsupportedProtocol"),
     ],
 )
-async def test_what_breaks_on_the_way_is_a_failure_that_keeps_secrets(
+async def test_a_transport_error_is_a_timeout_or_unreachable_and_its_message_is_not_repeated(
     raised: httpx.TransportError, kind: type[Failure], cause: str
 ) -> None:
     def broken(_: httpx.Request) -> httpx.Response:
         raise raised
 
-    failure = await result_or_error(asked(broken))
+    failure = await result_or_error(fetch(broken))
     assert isinstance(failure, kind)
     assert (failure.cause or "").startswith(cause)
     assert SECRET not in f"{failure.detail}{failure.cause}"
 
 
 @pytest.mark.parametrize(
-    ("beneath", "word"),
+    ("underlying", "message"),
     [
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (OSError(111, "Connect call failed ('10.0.0.1', 80)"), "Connection refused"),
@@ -153,31 +153,33 @@ async def test_what_breaks_on_the_way_is_a_failure_that_keeps_secrets(
         (OSError(SECRET), "OSError"),
     ],
 )
-async def test_the_systems_own_word_is_told_to_the_log(beneath: Exception, word: str) -> None:
+async def test_the_cause_of_a_connect_error_is_the_message_of_the_operating_system(
+    underlying: Exception, message: str
+) -> None:
     def refused(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError(SECRET) from beneath
+        raise httpx.ConnectError(SECRET) from underlying
 
-    failure = await result_or_error(asked(refused))
+    failure = await result_or_error(fetch(refused))
     assert isinstance(failure, Unreachable)
-    assert failure.cause == f"ConnectError: {word}"
+    assert failure.cause == f"ConnectError: {message}"
 
 
-async def test_a_bug_in_the_transport_is_no_failure() -> None:
+async def test_a_bug_in_the_transport_is_not_turned_into_a_failure() -> None:
     def buggy(_: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError
 
-    assert isinstance(await result_or_error(asked(buggy)), ZeroDivisionError)
+    assert isinstance(await result_or_error(fetch(buggy)), ZeroDivisionError)
 
 
 @pytest.mark.parametrize("status", [200, 403, 500])
 @pytest.mark.parametrize("question", [user(1), posts_by(1)])
-async def test_nothing_of_what_the_upstream_said_is_repeated(
+async def test_a_failure_repeats_neither_body_nor_headers_nor_url_of_the_upstream(
     status: int, question: Question
 ) -> None:
     body = b'{"id":"%b","%b":[' % (SECRET.encode(), SECRET.encode())
     for content in (body, body + b"]}"):
         response = httpx.Response(status, headers=JSON | {"X-Internal": SECRET}, content=content)
-        failure = await failed(response, question)
-        told = f"{failure.detail} {failure.cause} {failure}"
-        assert SECRET not in told
-        assert "mirror.test" not in told
+        failure = await failure_from(response, question)
+        texts = f"{failure.detail} {failure.cause} {failure}"
+        assert SECRET not in texts
+        assert "mirror.test" not in texts

@@ -13,50 +13,50 @@ HELLO = gzip.compress(b"hello " * 100)
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMIT - 1, LIMIT])
-def test_up_to_its_limit_a_body_is_inflated(size: int) -> None:
+def test_gzip_up_to_the_limit_is_decompressed(size: int) -> None:
     assert gunzip(gzip.compress(b"x" * size), LIMIT) == b"x" * size
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 64 * LIMIT, 10_000 * LIMIT])
-def test_a_body_above_its_limit_is_refused(size: int) -> None:
+def test_gzip_above_the_limit_is_refused(size: int) -> None:
     with pytest.raises(InvalidPayload, match="the body is too large"):
         gunzip(gzip.compress(b"x" * size), LIMIT)
 
 
-@pytest.mark.parametrize("cut", [*range(20), len(HELLO) - 9, len(HELLO) - 1])
-def test_a_body_that_is_cut_off_is_refused(cut: int) -> None:
+@pytest.mark.parametrize("length", [*range(20), len(HELLO) - 9, len(HELLO) - 1])
+def test_truncated_gzip_is_refused(length: int) -> None:
     with pytest.raises(InvalidPayload, match="the compressed body is incomplete"):
-        gunzip(HELLO[:cut], LIMIT)
+        gunzip(HELLO[:length], LIMIT)
 
 
-def test_bytes_after_the_end_are_refused() -> None:
+def test_bytes_after_the_gzip_trailer_are_refused() -> None:
     with pytest.raises(InvalidPayload):
         gunzip(HELLO + b"and more", LIMIT)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1,2,3]", zlib.compress(b"{}"), HELLO[1:], b"\x1f\x8c"])
-def test_what_is_not_gzip_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_gzip_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidPayload, match="the body is not gzip, though it says so"):
         gunzip(body, LIMIT)
 
 
-def test_a_wrong_checksum_is_refused() -> None:
+def test_a_wrong_gzip_checksum_is_refused() -> None:
     with pytest.raises(InvalidPayload):
         gunzip(HELLO[:-8] + bytes(4) + HELLO[-4:], LIMIT)
 
 
 @given(st.binary(max_size=200), st.integers(0, 250))
-def test_any_body_is_inflated_or_refused(plain: bytes, limit: int) -> None:
-    packed = gzip.compress(plain)
+def test_any_gzip_body_is_decompressed_or_refused(plain: bytes, limit: int) -> None:
+    compressed = gzip.compress(plain)
     if len(plain) <= limit:
-        assert gunzip(packed, limit) == plain
+        assert gunzip(compressed, limit) == plain
     else:
         with pytest.raises(InvalidPayload):
-            gunzip(packed, limit)
+            gunzip(compressed, limit)
 
 
 @given(st.one_of(st.binary(), st.binary().map(lambda tail: HELLO[:10] + tail)))
-def test_whatever_the_bytes_nothing_but_a_refusal_is_raised(body: bytes) -> None:
+def test_gunzip_raises_nothing_but_invalid_payload_for_any_bytes(body: bytes) -> None:
     try:
         assert len(gunzip(body, LIMIT)) <= LIMIT
     except InvalidPayload:
