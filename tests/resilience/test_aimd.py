@@ -79,7 +79,7 @@ def test_adaptive_limit_falls_again_only_for_attempts_that_began_after_the_last_
         (0.6, 0.792),  # an attempt that timed out is late, whatever the baseline is
     ],
 )
-def test_adaptive_limit_calls_an_attempt_late_by_the_timeout_and_by_the_latency_baseline(
+def test_adaptive_limit_counts_an_attempt_as_late_by_timeout_and_latency_baseline(
     baseline: float, late_after: float
 ) -> None:
     adaptive = an_adaptive_limit(baseline=baseline)
@@ -156,7 +156,7 @@ def test_adaptive_limit_does_not_change_while_most_permits_are_idle(
         st.tuples(st.floats(0, 3), st.floats(0, 2), st.integers(1, 100)), min_size=1, max_size=100
     ),
 )
-def test_adaptive_limit_stays_within_its_bounds_and_moves_by_its_steps_whatever_the_samples(
+def test_adaptive_limit_stays_within_its_bounds_and_moves_by_its_steps(
     ceiling: int, baseline: float, attempts: Sequence[tuple[float, float, int]]
 ) -> None:
     adaptive, time, last_decrease = an_adaptive_limit(ceiling, baseline=baseline), 0.0, -inf
@@ -218,7 +218,7 @@ def measured(latency: Latency, fetch: Fetch) -> Fetch:
         (8, 0.1),  # 64 in flight take as long as an attempt may
     ],
 )
-def test_adaptive_limit_and_shed_keep_an_upstream_at_its_capacity_under_three_times_the_load(
+def test_adaptive_limit_and_shed_keep_an_upstream_at_capacity_under_three_times_the_load(
     workers: int, seconds: float
 ) -> None:
     capacity, duration, request_timeout = workers / seconds, 20.0, 2.0

@@ -39,7 +39,7 @@ def test_breaker_stays_open_for_a_second_and_then_lets_one_probe_through() -> No
     assert breaker.retry_after(6.0) == 1.0
 
 
-def test_breaker_opens_again_after_a_failed_probe_and_closes_empty_after_a_good_one() -> None:
+def test_breaker_opens_after_a_failed_probe_and_closes_without_results_after_a_good_one() -> None:
     breaker = an_open_breaker()
     fail(breaker, 1, at=1.0)
     assert (breaker.state(1.999), breaker.state(2.0)) == ("open", "half_open")

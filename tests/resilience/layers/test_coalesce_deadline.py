@@ -141,7 +141,7 @@ async def test_coalesced_waiter_that_was_let_in_does_not_fail_with_a_leader_that
         CircuitOpen("resting"),
     ],
 )
-async def test_coalesced_waiters_all_get_a_failure_of_the_upstream_even_near_the_leaders_deadline(
+async def test_coalesced_waiters_all_get_an_upstream_failure_even_near_the_leaders_deadline(
     failure: Failure,
 ) -> None:
     upstream = FakeUpstream(1, failure)

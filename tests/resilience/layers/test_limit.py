@@ -117,7 +117,7 @@ async def test_limit_gives_no_free_permit_to_a_call_that_comes_after_its_deadlin
 @pytest.mark.parametrize(
     ("permits", "queued", "wait"), [(1, 0, 0.5), (2, 0, 0.25), (2, 3, 1.0), (64, 0, 0.008)]
 )
-async def test_limit_sheds_a_call_on_arrival_if_the_bulkheads_queue_is_too_long_for_its_deadline(
+async def test_limit_sheds_a_call_if_the_bulkhead_queue_is_too_long_for_its_deadline(
     events: list[Event], permits: int, queued: int, wait: float
 ) -> None:
     bulkhead = a_full_bulkhead(permits, a_latency(0.5))
@@ -139,9 +139,7 @@ async def test_limit_sheds_a_call_on_arrival_if_the_bulkheads_queue_is_too_long_
     assert events[1:] == [Queued(in_time, 0.0)]
 
 
-async def test_limit_releases_a_permit_that_it_notices_only_after_the_deadline() -> (
-    None
-):
+async def test_limit_releases_a_permit_that_it_notices_only_after_the_deadline() -> None:
     bulkhead, upstream = a_full_bulkhead(1), FakeUpstream()
     call = a_call(a_context(2.0, fan_out=1))
     task = asyncio.ensure_future(result_or_error(limited(bulkhead, upstream)(call)))
@@ -209,7 +207,7 @@ async def at_once(fetch: Fetch, calls: int) -> None:
     st.integers(1, 3),
     st.sampled_from([None, 0.5, 2.0]),
 )
-def test_limit_releases_every_permit_whenever_calls_are_cancelled_or_reach_their_deadline(
+def test_limit_releases_every_permit_though_calls_are_cancelled_or_reach_their_deadline(
     schedule: Sequence[tuple[float, float, float]], permits: int, fan_out: int, p50: float | None
 ) -> None:
     async def main() -> None:
@@ -250,7 +248,7 @@ async def _check_permits(bulkhead: Bulkhead, context: Context, permits: int) -> 
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60)), max_size=20), st.integers(1, 3))
-def test_limit_gives_permits_first_come_first_served_whichever_waiters_reach_their_deadline(
+def test_limit_gives_permits_first_come_first_served_though_waiters_reach_their_deadline(
     callers: Sequence[tuple[int, int]], permits: int
 ) -> None:
     async def main() -> None:

@@ -91,7 +91,7 @@ async def test_measure_emits_nothing_for_a_bug(events: list[Event]) -> None:
         *((failure, False) for failure in (InvalidPayload(""), Overloaded(""))),
     ],
 )
-async def test_measure_adds_answered_and_timed_out_attempts_to_the_latency_but_no_broken_ones(
+async def test_measure_adds_answers_and_timeouts_to_the_latency_but_no_broken_attempts(
     events: list[Event], failure: Failure | None, counts: bool
 ) -> None:
     latency = a_latency(0.0)

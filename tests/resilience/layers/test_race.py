@@ -135,7 +135,7 @@ async def test_race_waits_for_a_hedge_in_flight_after_a_failure_that_is_not_retr
 
 
 @pytest.mark.parametrize("hedge", [1.0, "auto"])
-async def test_hedge_does_not_go_out_when_a_single_mirror_has_failed_but_leaves_it_to_the_retry(
+async def test_hedge_does_not_go_out_when_a_single_mirror_has_failed(
     hedge: Hedge,
 ) -> None:
     mirror = Mirror((0.5, BROKEN), (0.0, None))

@@ -53,7 +53,7 @@ attempt = st.tuples(eighths, st.sampled_from(OUTCOMES))
     st.floats(0.1, 20) | st.just(inf),
     st.just(()) | st.lists(eighths, max_size=2),
 )
-def test_race_with_hedges_is_decided_as_in_a_naive_reference_and_leaves_nothing_in_flight(
+def test_race_with_hedges_agrees_with_a_naive_reference_and_leaves_nothing_in_flight(
     script: Sequence[Sequence[tuple[float, Exception | None]]],
     hedge: Hedge,
     latency: Latency,

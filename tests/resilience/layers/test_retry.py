@@ -61,7 +61,7 @@ def retried(
 
 
 class Scripted:
-    """A fetch whose attempts end as the next of `ends`: with an error or without. The last repeats."""
+    """Attempts end as the next of `ends`, with an error or without; the last one repeats."""
 
     def __init__(self, *ends: Exception | None) -> None:
         self._ends = list(ends)
@@ -202,7 +202,7 @@ async def test_retry_without_budget_is_not_begun_and_budget_spent_is_emitted(
 @pytest.mark.parametrize(
     "failure", [UpstreamStatus(404), UpstreamStatus(503, retry_after=60.0), ZeroDivisionError()]
 )
-async def test_retry_budget_is_neither_withdrawn_nor_reported_spent_if_there_is_no_retry_anyway(
+async def test_retry_budget_is_not_used_for_a_call_that_would_not_be_retried_anyway(
     events: list[Event], failure: Exception
 ) -> None:
     for retries, budget in ((2, a_budget_of(0)), (2, a_budget_of(1)), (0, a_budget_of(1))):
