@@ -1,3 +1,5 @@
+"""`/livez` and `/readyz`."""
+
 import asyncio
 from typing import Any
 
@@ -7,12 +9,12 @@ import respx
 from app.api.health import Alive, Readiness
 from app.problems.responses import Problem
 from tests.in_process import (
-    BROKEN,
-    Hanging,
-    Running,
+    CONNECT_ERROR,
+    HangingUpstream,
+    ServiceClient,
     body_of,
-    each,
-    healthy,
+    every_upstream,
+    healthy_upstream,
     running_service,
     upstream_with,
 )
@@ -22,22 +24,22 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def upstream() -> respx.MockRouter:
-    """An upstream that must not be asked: there is no route."""
+    """An upstream that must get no request: it has no route."""
     return respx.MockRouter()
 
 
-async def test_a_process_that_answers_is_alive(service: Running) -> None:
+async def test_livez_is_a_200(service: ServiceClient) -> None:
     response = await service.get("/livez")
     assert (response.status_code, body_of(response, Alive)) == (200, {"status": "alive"})
 
 
-async def test_a_service_that_has_started_is_ready(service: Running) -> None:
+async def test_readyz_is_a_200_once_the_service_has_started(service: ServiceClient) -> None:
     response = await service.get("/readyz")
     assert (response.status_code, body_of(response, Readiness)) == (200, {"status": "ready"})
     assert response.headers["cache-control"] == "no-store"
 
 
-AT_REST: dict[str, Any] = {
+IDLE: dict[str, Any] = {
     "permits": {"in_use": 0, "limit": 64, "ceiling": 64, "queued": 0},
     "latency_ms": {"p50": None, "p95": None},
     "budget": 10.0,
@@ -46,33 +48,33 @@ AT_REST: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("query", ["?verbose", "?verbose=", "?verbose=true"])
-async def test_verbose_lists_every_upstream(query: str) -> None:
-    mirrors = {"urls": "http://a.test,http://b.test", "concurrency": 3}
-    async with running_service(healthy(), upstreams={"posts": mirrors}) as service:
+async def test_readyz_verbose_lists_every_upstream(query: str) -> None:
+    posts = {"urls": "http://a.test,http://b.test", "concurrency": 3}
+    async with running_service(healthy_upstream(), upstreams={"posts": posts}) as service:
         response = await service.get(f"/readyz{query}")
     assert body_of(response, Readiness)["upstreams"] == {
-        "users": AT_REST,
-        "posts": AT_REST
+        "users": IDLE,
+        "posts": IDLE
         | {
             "permits": {"in_use": 0, "limit": 3, "ceiling": 3, "queued": 0},
-            "mirrors": AT_REST["mirrors"] * 2,
+            "mirrors": IDLE["mirrors"] * 2,
         },
-        "todos": AT_REST,
+        "todos": IDLE,
     }
-    assert "test" not in response.text  # what an upstream is called is nobody's business
+    assert "test" not in response.text  # no host of an upstream
 
 
-async def health(service: Running, upstream: str) -> Any:
+async def health(service: ServiceClient, upstream: str) -> Any:
     return body_of(await service.get("/readyz?verbose"), Readiness)["upstreams"][upstream]
 
 
-async def test_verbose_shows_who_is_served_and_who_waits() -> None:
-    upstream = upstream_with(posts=Hanging())
-    scarce = {"posts": {"concurrency": 1, "attempt_timeout": 5}}
+async def test_readyz_verbose_counts_permits_and_queued_calls() -> None:
+    upstream = upstream_with(posts=HangingUpstream())
+    one_permit = {"posts": {"concurrency": 1, "attempt_timeout": 5}}
     async with running_service(
-        upstream, upstreams=scarce, forward_headers=("accept-language",)
+        upstream, upstreams=one_permit, forward_headers=("accept-language",)
     ) as service:
-        asking = [
+        requests = [
             asyncio.ensure_future(service.overview("?include=posts", Accept_Language=language))
             for language in ("en", "nb", "nn")
         ]
@@ -83,12 +85,14 @@ async def test_verbose_shows_who_is_served_and_who_waits() -> None:
             "ceiling": 1,
             "queued": 2,
         }
-        await asyncio.gather(*asking)
+        await asyncio.gather(*requests)
         assert (await health(service, "posts"))["permits"]["in_use"] == 0
 
 
-async def test_verbose_shows_what_was_learnt_of_an_upstream() -> None:
-    async with running_service(upstream_with(posts=BROKEN), upstreams=each(retries=1)) as service:
+async def test_readyz_verbose_shows_latency_retry_budget_and_breaker() -> None:
+    async with running_service(
+        upstream_with(posts=CONNECT_ERROR), upstreams=every_upstream(retries=1)
+    ) as service:
         for _ in range(19):
             await service.overview("?include=todos,posts")
         assert (await health(service, "todos"))["latency_ms"] == {"p50": None, "p95": None}
@@ -105,8 +109,8 @@ async def test_verbose_shows_what_was_learnt_of_an_upstream() -> None:
         assert mirror == {"breaker": "half_open", "retry_after": 0.0}
 
 
-async def test_a_draining_service_is_alive_and_wants_no_traffic(service: Running) -> None:
-    service.service.draining = True
+async def test_a_draining_service_is_alive_but_not_ready(service: ServiceClient) -> None:
+    service.state.draining = True
     response = await service.get("/readyz")
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
@@ -117,7 +121,7 @@ async def test_a_draining_service_is_alive_and_wants_no_traffic(service: Running
     assert (await service.get("/livez")).status_code == 200
 
 
-async def test_a_draining_service_still_answers() -> None:
-    async with running_service(healthy()) as service:
-        service.service.draining = True
+async def test_a_draining_service_still_answers_requests() -> None:
+    async with running_service(healthy_upstream()) as service:
+        service.state.draining = True
         assert (await service.overview()).status_code == 200

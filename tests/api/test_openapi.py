@@ -1,4 +1,4 @@
-"""The OpenAPI document: what a generated client relies on."""
+"""The OpenAPI document, on which generated clients rely."""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from app.api.health import Alive, Readiness
 from app.problems.handlers import ProblemType
 from app.problems.responses import InvalidRequest, Problem
 from app.views.overview import overview
-from tests.in_process import MODELS, Running, running_demo
+from tests.in_process import MODELS, ServiceClient, running_demo, validated
 
 pytestmark = pytest.mark.anyio
 
 JSON, PROBLEM = "application/json", "application/problem+json"
-EVENTS, NDJSON = "text/event-stream", "application/x-ndjson"
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 OVERVIEW, BATCH = overview.path, overview.batch
 DOCUMENTED: dict[str, type[BaseModel]] = {
     model.__name__: model
@@ -28,10 +28,10 @@ DOCUMENTED: dict[str, type[BaseModel]] = {
 
 
 @pytest.fixture
-async def document(service: Running) -> dict[str, Any]:
-    found = (await service.get("/openapi.json")).json()
-    assert isinstance(found, dict)
-    return found
+async def document(service: ServiceClient) -> dict[str, Any]:
+    document = (await service.get("/openapi.json")).json()
+    assert isinstance(document, dict)
+    return document
 
 
 def contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
@@ -43,7 +43,7 @@ def contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str
 
 
 def within(node: object, key: str) -> Iterator[Any]:
-    """Every value that stands under `key`, at any depth."""
+    """Every value of `key`, at any depth."""
     if isinstance(node, dict):
         for name, value in node.items():
             if name == key:
@@ -62,7 +62,7 @@ async def test_every_route_is_documented_and_described(document: dict[str, Any])
         assert item["get"]["description"]
 
 
-async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+async def test_every_reference_has_its_schema(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     references = set(within(document, "$ref")) | {
         target for mapping in within(document, "mapping") for target in mapping.values()
@@ -72,21 +72,21 @@ async def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
 
 
-async def test_nothing_is_defined_that_nobody_refers_to(document: dict[str, Any]) -> None:
+async def test_every_schema_is_referenced(document: dict[str, Any]) -> None:
     used = {reference.rsplit("/", 1)[-1] for reference in within(document, "$ref")}
     assert used == set(document["components"]["schemas"])
 
 
-async def test_errors_are_problems_and_successes_json_or_a_stream(
+async def test_errors_are_problem_json_and_successes_json_sse_or_ndjson(
     document: dict[str, Any],
 ) -> None:
-    streams = {OVERVIEW: {EVENTS}, BATCH: {NDJSON}}
+    streams = {OVERVIEW: {SSE}, BATCH: {NDJSON}}
     for path, status, media_type, _ in contents(document):
-        possible = {JSON} | streams.get(path, set()) if status == "200" else {PROBLEM}
-        assert media_type in possible, (path, status)
+        allowed = {JSON} | streams.get(path, set()) if status == "200" else {PROBLEM}
+        assert media_type in allowed, (path, status)
 
 
-async def test_every_parameter_can_be_wrong_and_that_is_documented(
+async def test_every_422_is_documented_as_an_invalid_request(
     document: dict[str, Any],
 ) -> None:
     for path, item in document["paths"].items():
@@ -111,65 +111,64 @@ async def test_every_case_has_a_named_example(
     document: dict[str, Any], status: str, examples: set[str]
 ) -> None:
     content = document["paths"][OVERVIEW]["get"]["responses"][status]["content"]
-    found = content[JSON if status == "200" else PROBLEM]["examples"]
-    assert set(found) == examples
-    assert all(example["summary"] for example in found.values())
+    named = content[JSON if status == "200" else PROBLEM]["examples"]
+    assert set(named) == examples
+    assert all(example["summary"] for example in named.values())
 
 
-async def test_every_example_is_what_its_schema_says(document: dict[str, Any]) -> None:
-    seen = 0
+async def test_every_example_validates_against_its_model(document: dict[str, Any]) -> None:
+    validated_examples = 0
     for path, status, media_type, content in contents(document):
-        if media_type in (EVENTS, NDJSON):
+        if media_type in (SSE, NDJSON):
             continue
         model = DOCUMENTED[content["schema"]["$ref"].rsplit("/", 1)[-1]]
         for name, example in content.get("examples", {}).items():
             value = example["value"]
-            parsed = model.model_validate(value)
-            assert parsed.model_dump(mode="json", exclude_unset=True) == value, (path, name)
-            assert value.get("status", 200) == int(status)
-            seen += 1
-    assert seen == 12
+            validated(value, model)
+            assert value.get("status", 200) == int(status), (path, name)
+            validated_examples += 1
+    assert validated_examples == 12
 
 
-async def test_the_example_of_the_events_is_what_their_schemas_say(
+async def test_the_sse_example_validates_against_the_event_models(
     document: dict[str, Any],
 ) -> None:
     models: dict[str, type[BaseModel]] = {
         "section": MODELS.section_event,
         "done": MODELS.done_event,
     }
-    content = document["paths"][OVERVIEW]["get"]["responses"]["200"]["content"][EVENTS]
+    content = document["paths"][OVERVIEW]["get"]["responses"]["200"]["content"][SSE]
     (example,) = content["examples"].values()
     events = [event.splitlines() for event in example["value"].split("\n\n") if event]
     assert [kind for kind, _ in events] == ["event: section"] * 3 + ["event: done"]
     for kind, data in events:
         model = models[kind.removeprefix("event: ")]
         value = json.loads(data.removeprefix("data: "))
-        assert model.model_validate(value).model_dump(mode="json", exclude_unset=True) == value
+        validated(value, model)
     documented = {
-        one["properties"]["event"]["const"]: one["properties"]["data"]["contentSchema"]["$ref"]
-        for one in content["itemSchema"]["oneOf"]
+        event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"]["$ref"]
+        for event in content["itemSchema"]["oneOf"]
     }
     assert documented == {
         kind: f"#/components/schemas/{model.__name__}" for kind, model in models.items()
     }
 
 
-async def test_the_example_of_the_lines_is_what_their_schema_says(document: dict[str, Any]) -> None:
+async def test_the_ndjson_example_validates_against_the_batch_item_model(
+    document: dict[str, Any],
+) -> None:
     content = document["paths"][BATCH]["get"]["responses"]["200"]["content"][NDJSON]
     assert content["itemSchema"] == {"$ref": "#/components/schemas/BatchItem"}
     (example,) = content["examples"].values()
     lines = [json.loads(line) for line in example["value"].splitlines()]
     assert [line["status"] for line in lines] == ["failed", "ok"]
     for value in lines:
-        assert (
-            MODELS.item.model_validate(value).model_dump(mode="json", exclude_unset=True) == value
-        )
+        validated(value, MODELS.item)
 
 
 @pytest.mark.parametrize("name", ["user", "posts", "todos"])
 @pytest.mark.parametrize("schema", ["Overview", "Sections"])
-async def test_a_section_is_one_of_three_told_apart_by_status(
+async def test_a_section_is_a_union_discriminated_by_status(
     document: dict[str, Any], schema: str, name: str
 ) -> None:
     schemas = document["components"]["schemas"]
@@ -178,42 +177,45 @@ async def test_a_section_is_one_of_three_told_apart_by_status(
     assert section["discriminator"]["propertyName"] == "status"
     mapping = section["discriminator"]["mapping"]
     assert set(mapping) == {"ok", "failed", "skipped"}
-    assert {one["$ref"] for one in section["oneOf"]} == set(mapping.values())
+    assert {alternative["$ref"] for alternative in section["oneOf"]} == set(mapping.values())
     for status, reference in mapping.items():
         alternative = schemas[reference.rsplit("/", 1)[-1]]
         assert alternative["properties"]["status"]["const"] == status
         assert "status" in alternative["required"]
 
 
-async def test_the_headers_of_the_answer_are_documented(document: dict[str, Any]) -> None:
+async def test_the_response_headers_are_documented(document: dict[str, Any]) -> None:
     headers = document["paths"][OVERVIEW]["get"]["responses"]["200"]["headers"]
     assert {"ETag", "X-Complete", "X-Request-ID", "Cache-Control", "Server-Timing"} <= set(headers)
 
 
 def parameters(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {one["name"].lower(): one for one in document["paths"][OVERVIEW]["get"]["parameters"]}
+    documented = document["paths"][OVERVIEW]["get"]["parameters"]
+    return {parameter["name"].lower(): parameter for parameter in documented}
 
 
 async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]) -> None:
-    found = parameters(document)
-    assert set(found) == {"user_id", "include", "require", "explain", "x-request-timeout-ms"}
-    assert found["user_id"]["schema"]["minimum"] == 1
-    assert found["user_id"]["schema"]["maximum"] == 2**53 - 1
-    assert all(one["description"] for one in found.values())
+    by_name = parameters(document)
+    assert set(by_name) == {"user_id", "include", "require", "explain", "x-request-timeout-ms"}
+    assert by_name["user_id"]["schema"]["minimum"] == 1
+    assert by_name["user_id"]["schema"]["maximum"] == 2**53 - 1
+    assert all(parameter["description"] for parameter in by_name.values())
 
 
-async def test_a_batch_tells_how_many_it_takes() -> None:
+async def test_batch_max_is_documented() -> None:
     async with running_demo(batch_max=7) as service:
         document = (await service.get("/openapi.json")).json()
-    (users,) = [
-        one for one in document["paths"][BATCH]["get"]["parameters"] if one["name"] == "user_id"
+    (user_id,) = [
+        parameter
+        for parameter in document["paths"][BATCH]["get"]["parameters"]
+        if parameter["name"] == "user_id"
     ]
-    assert users["required"]
-    assert users["schema"]["maxItems"] == 7
-    assert users["schema"]["items"]["maximum"] == 2**53 - 1
+    assert user_id["required"]
+    assert user_id["schema"]["maxItems"] == 7
+    assert user_id["schema"]["items"]["maximum"] == 2**53 - 1
 
 
-async def test_the_demos_faults_are_documented_where_there_is_a_demo() -> None:
+async def test_demo_faults_are_documented_with_the_demo() -> None:
     async with running_demo() as service:
-        found = parameters((await service.get("/openapi.json")).json())
-    assert "Demo only" in found["x-demo-fault"]["description"]
+        by_name = parameters((await service.get("/openapi.json")).json())
+    assert "Demo only" in by_name["x-demo-fault"]["description"]

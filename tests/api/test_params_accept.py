@@ -1,21 +1,20 @@
-"""Which representation a client gets for what it accepts; JSON, unless it says otherwise."""
+"""`Accept` (RFC 9110 §12.5.1): JSON, unless the client prefers a stream."""
 
 import pytest
 import respx
 from fastapi import Request
 
 from app.api.params import prefers
-from tests.api.folding import EVENTS, NDJSON, fold, parsed
-from tests.in_process import PATH, Running, each, running_service
+from tests.api.stream_client import JSON, NDJSON, SSE, fold, parse_sse
+from tests.in_process import PATH, ServiceClient, every_upstream, running_service
 
 pytestmark = pytest.mark.anyio
 
-JSON = "application/json"
-MANY = "/v1/overviews?user_id=7"
+BATCH = "/v1/overviews?user_id=7"
 
 
 @pytest.mark.parametrize(
-    ("accepted", "wanted"),
+    ("accepted", "stream_preferred"),
     [
         ((), False),
         (("",), False),
@@ -26,7 +25,7 @@ MANY = "/v1/overviews?user_id=7"
         (("{}; charset=utf-8",), True),
         ((" {} ;q=1",), True),
         (("{};Q=0.2",), True),
-        # Whoever names both, at the same weight, has JSON.
+        # With both at the same weight, JSON is preferred.
         (("{}, application/json",), False),
         (("application/json, {}",), False),
         (("{}, application/json;q=0.9",), True),
@@ -34,7 +33,7 @@ MANY = "/v1/overviews?user_id=7"
         (("{};q=0.5,application/json;q=0.4",), True),
         (("{};q=0.5, application/json; charset=utf-8; q=0.6",), False),
         (("{};q=0.1, application/json;q=0",), True),
-        # What is named goes before what is only meant along with others.
+        # A media type goes before a range of them.
         (("{}, */*",), True),
         (("*/*, {}",), True),
         (("{};q=0.5, */*",), False),
@@ -42,16 +41,16 @@ MANY = "/v1/overviews?user_id=7"
         (("{};q=0.5, application/*;q=0.6",), False),
         (("{};q=0.5, application/*;q=0.4, */*",), True),
         (("{};q=0.5, application/json;q=0.4, */*",), True),
-        # Not at all.
+        # Weight 0: not acceptable.
         (("{};q=0",), False),
         (("{};q=0, */*;q=0",), False),
         (("{};q=0.000",), False),
-        # Several lines are one list.
+        # Several header lines are one list.
         ((JSON, "{}"), False),
         (("{};q=0.9", "application/json;q=0.8"), True),
         (("text/html", "{}"), True),
         (("*/*;q=0.1", "{};q=0.2"), True),
-        # What cannot be read is not a wish.
+        # A malformed item counts as weight 0, or as an unknown range.
         (("{};q=high",), False),
         (("{};q=",), False),
         (("{};q=high, application/json",), False),
@@ -63,59 +62,59 @@ MANY = "/v1/overviews?user_id=7"
         (("\xff{}\xff", ";q=1"), False),
     ],
 )
-@pytest.mark.parametrize("media_type", [EVENTS, NDJSON])
-def test_a_stream_is_for_those_who_like_it_best(
-    accepted: tuple[str, ...], wanted: bool, media_type: str
+@pytest.mark.parametrize("media_type", [SSE, NDJSON])
+def test_accept_prefers_a_stream_or_json_by_its_weights(
+    accepted: tuple[str, ...], stream_preferred: bool, media_type: str
 ) -> None:
     lines = [line.format(media_type).encode("latin-1") for line in accepted]
     scope = {"type": "http", "headers": [(b"accept", line) for line in lines]}
-    assert prefers(Request(scope), media_type) is wanted
+    assert prefers(Request(scope), media_type) is stream_preferred
 
 
-@pytest.mark.parametrize("media_type", [EVENTS, NDJSON])
-def test_names_are_the_same_in_capitals(media_type: str) -> None:
+@pytest.mark.parametrize("media_type", [SSE, NDJSON])
+def test_accept_is_case_insensitive(media_type: str) -> None:
     scope = {"type": "http", "headers": [(b"accept", media_type.title().encode())]}
     assert prefers(Request(scope), media_type)
 
 
 @pytest.mark.parametrize(
-    ("path", "accepted", "given"),
+    ("path", "accepted", "content_type"),
     [
         (PATH, [], JSON),
         (PATH, [NDJSON], JSON),
         (PATH, ["text/html"], JSON),
-        (PATH, [EVENTS], f"{EVENTS}; charset=utf-8"),
-        (PATH, ["text/html;q=0.2", f"{EVENTS};q=0.4"], f"{EVENTS}; charset=utf-8"),
-        (MANY, [], JSON),
-        (MANY, [EVENTS], JSON),
-        (MANY, [NDJSON], NDJSON),
-        (MANY, ["text/html;q=0.2", f"{NDJSON};q=0.4"], NDJSON),
+        (PATH, [SSE], f"{SSE}; charset=utf-8"),
+        (PATH, ["text/html;q=0.2", f"{SSE};q=0.4"], f"{SSE}; charset=utf-8"),
+        (BATCH, [], JSON),
+        (BATCH, [SSE], JSON),
+        (BATCH, [NDJSON], NDJSON),
+        (BATCH, ["text/html;q=0.2", f"{NDJSON};q=0.4"], NDJSON),
     ],
 )
-async def test_each_view_has_a_stream_of_its_own(
-    service: Running, path: str, accepted: list[str], given: str
+async def test_accept_gets_sse_from_an_overview_and_ndjson_from_a_batch(
+    service: ServiceClient, path: str, accepted: list[str], content_type: str
 ) -> None:
     response = await service.get(path, headers=[("Accept", line) for line in accepted])
     assert response.status_code == 200
-    assert response.headers["content-type"] == given
+    assert response.headers["content-type"] == content_type
 
 
 @pytest.mark.parametrize("ttl", [0, 60])
-async def test_equal_requests_get_what_each_of_them_accepts(
+async def test_accept_decides_despite_route_cache_and_response_cache(
     upstream: respx.MockRouter, ttl: float
 ) -> None:
-    """Also when all but their headers is remembered, and the JSON answer is written already."""
-    async with running_service(upstream, upstreams=each(ttl=ttl)) as service:
-        whole = [await service.overview() for _ in range(2)]
-        for accept in (EVENTS, JSON, EVENTS, "*/*", f"{EVENTS};q=0.5, {JSON}"):
+    """Equal requests but for `Accept`, when their JSON response is cached already."""
+    async with running_service(upstream, upstreams=every_upstream(ttl=ttl)) as service:
+        json_response, _ = [await service.overview() for _ in range(2)]
+        for accept in (SSE, JSON, SSE, "*/*", f"{SSE};q=0.5, {JSON}"):
             response = await service.overview(Accept=accept)
             assert response.headers["vary"] == "Accept"
-            if accept == EVENTS:
-                assert response.headers["content-type"].startswith(EVENTS)
-                status, answer = fold(parsed(response.text))
+            if accept == SSE:
+                assert response.headers["content-type"].startswith(SSE)
+                status, answer = fold(parse_sse(response.text))
                 assert (status, answer["complete"]) == (200, True)
             else:
                 assert response.headers["content-type"] == JSON
-                assert response.headers["etag"] == whole[0].headers["etag"]
+                assert response.headers["etag"] == json_response.headers["etag"]
                 answer = response.json()
-            assert answer["user"]["data"] == whole[0].json()["user"]["data"]
+            assert answer["user"]["data"] == json_response.json()["user"]["data"]

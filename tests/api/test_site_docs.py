@@ -1,23 +1,23 @@
-"""The API docs, which load without the internet and under our own policy."""
+"""The API docs, which load without the internet and under our own CSP."""
 
 import re
 from urllib.parse import urljoin, urlsplit
 
 import pytest
 
-from tests.in_process import Running
+from tests.in_process import ServiceClient
 
 pytestmark = pytest.mark.anyio
 
 BASE = "http://service.test/docs"
 
 
-async def test_a_slash_too_many_leads_back(service: Running) -> None:
+async def test_docs_redirect_without_the_trailing_slash(service: ServiceClient) -> None:
     response = await service.get("/docs/", follow_redirects=True)
     assert (response.status_code, response.url.path) == (200, "/docs")
 
 
-async def test_all_that_the_page_needs_is_ours_and_there(service: Running) -> None:
+async def test_docs_link_only_to_files_of_this_service(service: ServiceClient) -> None:
     page = (await service.get("/docs")).text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(links) >= 3
@@ -27,19 +27,21 @@ async def test_all_that_the_page_needs_is_ours_and_there(service: Running) -> No
         assert (await service.get(url.path)).status_code == 200, link
 
 
-async def test_the_page_has_nothing_inline(service: Running) -> None:
+async def test_docs_have_no_inline_script_or_style(service: ServiceClient) -> None:
     page = (await service.get("/docs")).text
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|javascript:", page)
 
 
-async def test_the_script_of_ours_asks_for_our_document(service: Running) -> None:
+async def test_the_docs_script_loads_our_openapi_document(service: ServiceClient) -> None:
     script = (await service.get("/docs/docs.js")).text
     assert "openapi.json" in script
     assert not re.search(r"https?://", script)
 
 
-async def test_a_browser_asks_again_and_is_told_that_nothing_changed(service: Running) -> None:
+async def test_docs_files_are_revalidated_by_etag_with_304_not_modified(
+    service: ServiceClient,
+) -> None:
     first = await service.get("/docs/docs.js")
     assert first.headers["cache-control"] == "no-cache"
-    again = await service.get("/docs/docs.js", headers={"If-None-Match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
+    response = await service.get("/docs/docs.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (response.status_code, response.content) == (304, b"")

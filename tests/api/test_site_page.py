@@ -1,4 +1,4 @@
-"""The page, as a browser gets it: complete, all ours, and told what it cannot know."""
+"""The page, as a browser gets it: its files, its settings, nothing inline or external."""
 
 import json
 import re
@@ -8,19 +8,19 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 
-from tests.api.folding import follow
-from tests.in_process import Running, healthy, running_demo, running_service
+from tests.api.stream_client import stream
+from tests.in_process import ServiceClient, healthy_upstream, running_demo, running_service
 
 pytestmark = pytest.mark.anyio
 
-SECTIONS = {"data-sections": "user,posts,todos"}
+DATA_SECTIONS = {"data-sections": "user,posts,todos"}
 BASE = "http://service.test/"
 LINK = re.compile(r'(?:src|href)="([^"#]+)"')
 IMPORT = re.compile(r'(?:from|import)\s*\(?\s*"([^"]+)"')
 
 
-def known(page: httpx.Response) -> dict[str, str]:
-    """What the page says of itself in the attributes of its root."""
+def settings_of(page: httpx.Response) -> dict[str, str]:
+    """The `data-` attributes of the root element."""
     (root,) = re.findall(r"<html[^>]*>", page.text)
     return dict(re.findall(r'(data-\w+)="([^"]*)"', root))
 
@@ -29,28 +29,32 @@ def known(page: httpx.Response) -> dict[str, str]:
     ("settings", "explains"),
     [({}, "true"), ({"explain": "on"}, "true"), ({"explain": "off"}, "false")],
 )
-async def test_above_the_demo_it_is_told_so(settings: Mapping[str, str], explains: str) -> None:
+async def test_the_page_has_its_settings_on_the_demo(
+    settings: Mapping[str, str], explains: str
+) -> None:
     async with running_demo(**settings) as service:
         page = await service.get("/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert known(page) == {"data-demo": "true", "data-explain": explains, **SECTIONS}
+    assert settings_of(page) == {"data-demo": "true", "data-explain": explains, **DATA_SECTIONS}
 
 
 @pytest.mark.parametrize(
     ("settings", "explains"),
     [({}, "false"), ({"explain": "on"}, "true"), ({"explain": "off"}, "false")],
 )
-async def test_so_it_is_above_real_upstreams(settings: Mapping[str, str], explains: str) -> None:
-    async with running_service(healthy(), **settings) as service:
-        assert known(await service.get("/")) == {
+async def test_the_page_has_its_settings_on_real_upstreams(
+    settings: Mapping[str, str], explains: str
+) -> None:
+    async with running_service(healthy_upstream(), **settings) as service:
+        assert settings_of(await service.get("/")) == {
             "data-demo": "false",
             "data-explain": explains,
-            **SECTIONS,
+            **DATA_SECTIONS,
         }
 
 
-async def test_all_that_it_needs_is_ours_and_there(service: Running) -> None:
-    """Whatever it links to, and what that imports in turn."""
+async def test_the_page_links_only_to_files_of_this_service(service: ServiceClient) -> None:
+    """All that it links to, and all that its scripts import."""
     waiting, seen = [BASE], dict[str, httpx.Response]()
     while waiting:
         url = waiting.pop()
@@ -59,9 +63,9 @@ async def test_all_that_it_needs_is_ours_and_there(service: Running) -> None:
         assert urlsplit(url).netloc == "service.test"
         seen[url] = response = await service.get(url)
         assert response.status_code == 200, url
-        found = LINK if url == BASE else IMPORT if url.endswith(".js") else None
-        if found:
-            waiting += [urljoin(url, link) for link in found.findall(response.text)]
+        pattern = LINK if url == BASE else IMPORT if url.endswith(".js") else None
+        if pattern:
+            waiting += [urljoin(url, link) for link in pattern.findall(response.text)]
     kinds = {url: response.headers["content-type"].split(";")[0] for url, response in seen.items()}
     scripts = [url for url, kind in kinds.items() if kind == "text/javascript"]
     assert len(scripts) >= 2
@@ -69,7 +73,7 @@ async def test_all_that_it_needs_is_ours_and_there(service: Running) -> None:
     assert {"text/html", "text/css", "image/svg+xml", "application/json"} <= set(kinds.values())
 
 
-async def test_nothing_is_inline_nor_from_elsewhere(service: Running) -> None:
+async def test_the_page_has_nothing_inline_or_external(service: ServiceClient) -> None:
     page = (await service.get("/")).text
     assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|javascript:", page)
     style = (await service.get("/page/style.css")).text
@@ -77,28 +81,30 @@ async def test_nothing_is_inline_nor_from_elsewhere(service: Running) -> None:
         assert not re.search(r"https?:|[\"'(]//|@import", text)
 
 
-async def test_a_browser_asks_each_time_whether_anything_is_new(service: Running) -> None:
+async def test_page_files_are_revalidated_by_etag_with_304_not_modified(
+    service: ServiceClient,
+) -> None:
     assert (await service.get("/")).headers["cache-control"] == "no-cache"
     for path in ("/page/app.js", "/page/style.css", "/favicon.svg"):
         first = await service.get(path)
         assert first.headers["cache-control"] == "no-cache"
-        again = await service.get(path, headers={"If-None-Match": first.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
+        response = await service.get(path, headers={"If-None-Match": first.headers["etag"]})
+        assert (response.status_code, response.content) == (304, b"")
 
 
 @pytest.mark.parametrize(
     "path", ["/page/nothing.js", "/page/", "/page", "/page/../docs/docs.js", "/page/../../main.py"]
 )
-async def test_there_is_nothing_else(service: Running, path: str) -> None:
-    answer = await follow(service, path, "*/*")  # httpx would make the path a shorter one
-    assert answer.status == 404
-    assert json.loads(answer.text)["type"] == "/problems/no_such_route"
+async def test_another_path_below_the_page_is_a_404(service: ServiceClient, path: str) -> None:
+    response = await stream(service, path, "*/*")  # httpx would resolve the dots of the path
+    assert response.status == 404
+    assert json.loads(response.text)["type"] == "/problems/no_such_route"
 
 
-async def test_what_it_is_made_of_is_not_served(service: Running) -> None:
+async def test_the_template_of_the_page_is_a_404(service: ServiceClient) -> None:
     assert (await service.get("/page/index.html")).status_code == 404
 
 
-async def test_it_is_there_to_be_read(service: Running) -> None:
+async def test_post_to_the_page_is_a_405_with_allow(service: ServiceClient) -> None:
     response = await service.post("/")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")

@@ -1,4 +1,4 @@
-"""Every error is a problem, and every problem is explained."""
+"""Every error is a problem (RFC 9457), and every type of problem is explained."""
 
 import json
 import re
@@ -12,11 +12,11 @@ import app
 from app.errors import Failure, Reason
 from app.problems.handlers import ProblemType
 from app.problems.responses import Problem
-from tests.in_process import PATH, Running, body_of
+from tests.in_process import PATH, ServiceClient, body_of
 
 pytestmark = pytest.mark.anyio
 
-EXPLAINED = [
+SLUGS = [
     *get_args(Reason),
     *("invalid_request", "no_such_route", "method_not_allowed", "internal_error"),
 ]
@@ -30,8 +30,8 @@ def a_problem(response: httpx.Response, slug: str) -> Problem:
     return problem
 
 
-@pytest.mark.parametrize("slug", EXPLAINED)
-async def test_every_problem_is_explained(service: Running, slug: str) -> None:
+@pytest.mark.parametrize("slug", SLUGS)
+async def test_every_problem_type_is_explained(service: ServiceClient, slug: str) -> None:
     response = await service.get(f"/problems/{slug}")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     kind = body_of(response, ProblemType)
@@ -39,9 +39,9 @@ async def test_every_problem_is_explained(service: Running, slug: str) -> None:
     assert all(kind[member] for member in ("title", "meaning", "what_to_do"))
 
 
-@pytest.mark.parametrize("failure", Failure.__subclasses__(), ids=lambda one: one.reason)
-async def test_a_failure_is_explained_as_it_is_told(
-    service: Running, failure: type[Failure]
+@pytest.mark.parametrize("failure", Failure.__subclasses__(), ids=lambda failure: failure.reason)
+async def test_a_failure_has_the_title_and_status_of_its_problem_type(
+    service: ServiceClient, failure: type[Failure]
 ) -> None:
     kind = (await service.get(f"/problems/{failure.reason}")).json()
     assert (kind["title"], kind["status"]) == (failure.title, failure.status)
@@ -51,24 +51,24 @@ def test_there_is_a_failure_for_every_reason() -> None:
     assert {failure.reason for failure in Failure.__subclasses__()} == set(get_args(Reason))
 
 
-async def test_whatever_the_documentation_points_at_is_there(service: Running) -> None:
+async def test_every_problem_type_in_the_openapi_is_explained(service: ServiceClient) -> None:
     document = (await service.get("/openapi.json")).text
-    found = set(re.findall(r"/problems/(\w+)", document))
-    assert {"timeout", "not_found", "invalid_request"} <= found
-    for slug in found:
+    slugs = set(re.findall(r"/problems/(\w+)", document))
+    assert {"timeout", "not_found", "invalid_request"} <= slugs
+    for slug in slugs:
         assert (await service.get(f"/problems/{slug}")).status_code == 200
 
 
-async def test_what_the_code_names_is_explained(service: Running) -> None:
-    """No call of `problem("…")` may point at nothing."""
+async def test_every_problem_type_in_the_code_is_explained(service: ServiceClient) -> None:
+    """Each call of `problem("…")` has a slug that is explained."""
     sources = Path(app.__file__).parent.rglob("*.py")
-    named = {
+    slugs = {
         slug
         for source in sources
         for slug in re.findall(r'\bproblem\(\s*"(\w+)"', source.read_text())
     }
-    assert "internal_error" in named
-    for slug in named:
+    assert "internal_error" in slugs
+    for slug in slugs:
         assert (await service.get(f"/problems/{slug}")).status_code == 200
 
 
@@ -79,7 +79,7 @@ async def test_what_the_code_names_is_explained(service: Running) -> None:
         *("/docs/x", "/docs/%00", "/docs/..%2f..%2fmain.py", "/openapi.json/", "/LIVEZ"),
     ],
 )
-async def test_an_unknown_path_is_a_problem(service: Running, path: str) -> None:
+async def test_an_unknown_path_is_a_404_problem(service: ServiceClient, path: str) -> None:
     response = await service.get(path)
     assert response.status_code == 404
     problem = a_problem(response, "no_such_route")
@@ -87,10 +87,10 @@ async def test_an_unknown_path_is_a_problem(service: Running, path: str) -> None
     assert problem.instance.startswith("/")
 
 
-async def test_an_unknown_problem_is_told_which_there_are(service: Running) -> None:
+async def test_an_unknown_problem_type_lists_the_known_ones(service: ServiceClient) -> None:
     response = await service.get("/problems/nonsense")
     assert response.status_code == 404
-    assert all(slug in a_problem(response, "no_such_route").detail for slug in EXPLAINED)
+    assert all(slug in a_problem(response, "no_such_route").detail for slug in SLUGS)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
@@ -107,8 +107,8 @@ async def test_an_unknown_problem_is_told_which_there_are(service: Running) -> N
         "/openapi.json",
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(
-    service: Running, method: str, path: str
+async def test_a_wrong_method_is_a_405_with_allow(
+    service: ServiceClient, method: str, path: str
 ) -> None:
     response = await service.request(method, path)
     assert response.status_code == 405
@@ -117,12 +117,14 @@ async def test_a_wrong_method_is_told_the_right_ones(
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "a/b?c#d", "@"])
-async def test_a_strange_host_makes_no_difference(service: Running, host: str) -> None:
+async def test_a_malformed_host_header_does_not_change_the_problem(
+    service: ServiceClient, host: str
+) -> None:
     response = await service.get("/nowhere", headers={"Host": host})
     assert a_problem(response, "no_such_route").instance == "/nowhere"
 
 
-async def test_a_problem_may_have_any_text_in_its_path(service: Running) -> None:
+async def test_a_problem_escapes_any_text_in_its_path(service: ServiceClient) -> None:
     response = await service.get('/"}\\%0A%C3%A5%F0%9F%98%80')
     assert response.status_code == 404
     assert "\n" not in response.text

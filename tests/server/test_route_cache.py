@@ -1,4 +1,4 @@
-"""What equal requests have in common is solved once; what they have for themselves stays so."""
+"""The route cache: what may differ between equal requests is never taken from it."""
 
 import asyncio
 
@@ -11,11 +11,11 @@ from starlette.types import Scope
 from app.server.route_cache import RouteCache
 from tests.fakes import now
 from tests.in_process import (
-    ID,
     PATH,
     USER,
-    Hanging,
-    Running,
+    USER_ID,
+    HangingUpstream,
+    ServiceClient,
     a_scope,
     running_demo,
     running_service,
@@ -25,29 +25,31 @@ from tests.in_process import (
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_askedhas_its_own_time() -> None:
-    async with running_service(upstream_with(posts=Hanging())) as service:
+async def test_a_route_cache_hit_has_its_own_deadline() -> None:
+    async with running_service(upstream_with(posts=HangingUpstream())) as service:
         for milliseconds, seconds in (("300", 0.3), ("1000", 1.0), (None, 2.0)) * 2:
             headers = {} if milliseconds is None else {"X-Request-Timeout-Ms": milliseconds}
-            began = now()
+            start = now()
             await service.overview("?include=posts", **headers)
-            assert now() - began == pytest.approx(seconds)
+            assert now() - start == pytest.approx(seconds)
 
 
-async def test_every_askedgoes_upstream_with_its_own_headers(upstream: respx.MockRouter) -> None:
+async def test_a_route_cache_hit_forwards_its_own_headers_and_request_id(
+    upstream: respx.MockRouter,
+) -> None:
     async with running_service(upstream, forward_headers=("authorization",)) as service:
-        for one in ("a", "b", "a"):
-            response = await service.overview(Authorization=f"Bearer {one}", X_Request_ID=one)
-            assert response.headers["x-request-id"] == one
-    asked = [call.request.headers for call in upstream["posts"].calls]
-    assert [(one["authorization"], one["x-request-id"]) for one in asked] == [
+        for name in ("a", "b", "a"):
+            response = await service.overview(Authorization=f"Bearer {name}", X_Request_ID=name)
+            assert response.headers["x-request-id"] == name
+    sent = [call.request.headers for call in upstream["posts"].calls]
+    assert [(headers["authorization"], headers["x-request-id"]) for headers in sent] == [
         ("Bearer a", "a"),
         ("Bearer b", "b"),
         ("Bearer a", "a"),
     ]
 
 
-async def test_every_askedhas_its_own_fan_out() -> None:
+async def test_a_route_cache_hit_has_its_own_fan_out() -> None:
     async def slow(_: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0.1)
         return httpx.Response(200, json=[])
@@ -57,18 +59,18 @@ async def test_every_askedhas_its_own_fan_out() -> None:
         upstream, fan_out=1, forward_headers=("accept-language",)
     ) as service:
         await service.overview("?include=posts,todos")
-        began = now()
-        asking = (service.overview("?include=posts,todos", Accept_Language=one) for one in "ab")
-        await asyncio.gather(*asking)
-        assert now() - began == pytest.approx(0.2)
+        start = now()
+        requests = (service.overview("?include=posts,todos", Accept_Language=one) for one in "ab")
+        await asyncio.gather(*requests)
+        assert now() - start == pytest.approx(0.2)
 
 
-async def test_users_and_queries_are_told_apart(
-    service: Running, upstream: respx.MockRouter
+async def test_the_route_cache_keeps_users_and_queries_apart(
+    service: ServiceClient, upstream: respx.MockRouter
 ) -> None:
     upstream.get("/users/8").respond(json=USER | {"id": 8})
     for _ in range(2):
-        for user_id in (ID, 8):
+        for user_id in (USER_ID, 8):
             answer = (await service.get(f"/v1/users/{user_id}/overview?include=user")).json()
             assert (answer["user_id"], answer["user"]["data"]["id"]) == (user_id, user_id)
         answer = (await service.get(f"{PATH}?include=todos")).json()
@@ -76,14 +78,16 @@ async def test_users_and_queries_are_told_apart(
 
 
 @pytest.mark.parametrize("query", ["?include=friends", "?include=posts&require=user"])
-async def test_what_is_wrong_stays_wrong(service: Running, query: str) -> None:
+async def test_an_invalid_request_is_a_422_whatever_the_route_cache_has(
+    service: ServiceClient, query: str
+) -> None:
     for _ in range(2):
         assert (await service.overview(query)).status_code == 422
         assert (await service.overview(X_Request_Timeout_Ms="soon")).status_code == 422
         assert (await service.overview()).status_code == 200
 
 
-async def test_the_demos_faults_are_for_the_requests_that_ask_for_them() -> None:
+async def test_the_route_cache_does_not_carry_a_demo_fault_to_other_requests() -> None:
     async with running_demo() as service:
         for fault, status in (
             ("posts=missing", 502),
@@ -96,17 +100,17 @@ async def test_the_demos_faults_are_for_the_requests_that_ask_for_them() -> None
             assert response.status_code == status
 
 
-def a_request(path: str = PATH, query: str = "", *times: str) -> Scope:
-    headers = [(b"x-request-timeout-ms", time.encode()) for time in times]
+def a_request(path: str = PATH, query: str = "", *timeouts: str) -> Scope:
+    headers = [(b"x-request-timeout-ms", timeout.encode()) for timeout in timeouts]
     return {**a_scope(path), "query_string": query.encode(), "headers": headers}
 
 
-async def never(_: Request) -> Response:
+async def replay(_: Request) -> Response:
     raise AssertionError
 
 
 @pytest.mark.parametrize(
-    ("asked", "worth_it"),
+    ("request_scope", "stored"),
     [
         *((a_request(PATH, *more), True) for more in ((), ("include=user",), ("", "800"))),
         (a_request("/" + "a" * 5000), False),
@@ -115,19 +119,28 @@ async def never(_: Request) -> Response:
         (a_request(PATH, "", "800", "a" * 60_000), False),
         (a_request(PATH, "", *["800"] * 5000), False),
     ],
-    ids=["bare", "query", "time", "long path", "long query", "long time", "odd time", "many times"],
+    ids=[
+        "path",
+        "query",
+        "timeout",
+        "long path",
+        "long query",
+        "long timeout",
+        "long second timeout",
+        "many timeouts",
+    ],
 )
-def test_only_what_is_short_is_remembered(asked: Scope, worth_it: bool) -> None:
-    """Whoever makes up requests must not fill our memory with them."""
+def test_the_route_cache_stores_only_short_requests(request_scope: Scope, stored: bool) -> None:
+    """A client that invents requests must not fill our memory with them."""
     route_cache = RouteCache()
-    route_cache.add(asked, never)
-    assert (route_cache.get(asked) is never) is worth_it
+    route_cache.add(request_scope, replay)
+    assert (route_cache.get(request_scope) is replay) is stored
 
 
-def test_no_more_than_so_many_are_remembered() -> None:
+def test_the_route_cache_is_bounded() -> None:
     route_cache = RouteCache()
     requests = [a_request(PATH, f"n={number}") for number in range(10_000)]
     for request in requests:
-        route_cache.add(request, never)
+        route_cache.add(request, replay)
     assert sum(route_cache.get(request) is not None for request in requests) <= 5000
-    assert route_cache.get(requests[-1]) is never
+    assert route_cache.get(requests[-1]) is replay

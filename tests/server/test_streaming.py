@@ -1,8 +1,7 @@
-"""What leaves piece by piece: at the pace of its reader, and not for longer than there is one."""
+"""Streamed responses: backpressure, disconnects, bugs, and what stays in memory."""
 
 import asyncio
 import gc
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
@@ -11,185 +10,179 @@ from app.composition.scheduler import PlanRun
 from app.server.disconnect import ClientDisconnected
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
-from tests.api.folding import EVENTS, NDJSON, World, at_once, follow, taking
+from tests.api.simulated_upstreams import SimulatedUpstreams, simulated
+from tests.api.stream_client import JSON, NDJSON, SSE, read_at_once, stream
 from tests.fakes import leaving_nothing, now, result_or_error
 from tests.in_process import (
-    ABSENT,
-    MODELS,
     PATH,
-    Hanging,
+    HangingUpstream,
     a_scope,
-    each,
-    logged,
+    every_upstream,
+    log_lines,
     running_service,
     upstream_with,
 )
 
 pytestmark = pytest.mark.anyio
 
-JSON = "application/json"
-MANY = "/v1/overviews?user_id=1&user_id=2&user_id=3"
-PATIENT = each(attempt_timeout=60, retries=0)
-BUG = ZeroDivisionError("a bug of ours")
-LONG = {"X-Request-Timeout-Ms": "9000"}
-
+BATCH = "/v1/overviews?user_id=1&user_id=2&user_id=3"
+LONG_ATTEMPTS = every_upstream(attempt_timeout=60, retries=0)
+LONG_REQUEST = {"X-Request-Timeout-Ms": "9000"}
 BUG = ZeroDivisionError("a bug of ours")
 
-ways = pytest.mark.parametrize(
-    ("target", "accept"), [(PATH, JSON), (PATH, EVENTS), (MANY, JSON), (MANY, NDJSON)]
+any_response = pytest.mark.parametrize(
+    ("target", "accept"), [(PATH, JSON), (PATH, SSE), (BATCH, JSON), (BATCH, NDJSON)]
 )
-streams = pytest.mark.parametrize(("target", "accept"), [(PATH, EVENTS), (MANY, NDJSON)])
+any_stream = pytest.mark.parametrize(("target", "accept"), [(PATH, SSE), (BATCH, NDJSON)])
 
 
-async def stuck(_: bytes) -> None:
-    """Read one piece, and never another."""
+async def read_one_chunk(_: bytes) -> None:
+    """Take one chunk, and never another."""
     await asyncio.Event().wait()
 
 
-async def test_lines_come_in_the_order_of_completion() -> None:
-    world = World(posts_1=0.3, todos_2=0.1, user_3=(0.2, ABSENT), user_4=0.25)
-    target = "/v1/overviews?user_id=1&user_id=2&user_id=3&user_id=4"
-    async with running_service(world.upstream) as service:
-        answer = await follow(service, target, NDJSON)
-        whole = await service.get(target)
-    items = [(round(when, 3), json.loads(line)) for when, line in answer.pieces]
-    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for _, line in answer.pieces)
-    assert [(when, item["user_id"]) for when, item in items] == [
-        *((0.1, 2), (0.2, 3), (0.25, 4), (0.3, 1))
-    ]
-    for _, item in items:
-        assert MODELS.item.model_validate(item).model_dump(mode="json", exclude_unset=True) == item
-    assert answer.ended
-    assert answer.headers["content-type"] == NDJSON
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-accel-buffering"] == "no"
-    assert answer.headers["vary"] == whole.headers["vary"] == "Accept"
-
-
-@ways
-async def test_head_has_the_headers_alone(target: str, accept: str) -> None:
-    same = {"X-Request-ID": "same"}
-    async with running_service(World("max-age=60").upstream) as service:
-        for _ in range(2):  # stored, so that no header tells of a time
-            got = await follow(service, target, accept, same)
-        head = await follow(service, target, accept, same, method="HEAD")
-    assert got.pieces
-    for answer in (got, head):
-        answer.headers.pop("server-timing", None)
-    assert (head.status, head.headers, head.pieces) == (got.status, got.headers, [])
+@any_response
+async def test_head_of_json_sse_and_ndjson_has_the_headers_of_get_alone(
+    target: str, accept: str
+) -> None:
+    headers = {"X-Request-ID": "same"}
+    async with running_service(SimulatedUpstreams("max-age=60").router) as service:
+        for _ in range(2):  # the second is cached, so that its headers do not depend on latency
+            get = await stream(service, target, accept, headers)
+        head = await stream(service, target, accept, headers, method="HEAD")
+    assert get.chunks
+    for response in (get, head):
+        response.headers.pop("server-timing", None)
+    assert (head.status, head.headers, head.chunks) == (get.status, get.headers, [])
     assert head.ended
 
 
-@streams
-async def test_head_of_a_stream_asks_nobody_and_waits_for_nobody(target: str, accept: str) -> None:
-    asked = Hanging()
-    async with running_service(upstream_with(user=asked), upstreams=PATIENT) as service:
-        head = await follow(service, target, accept, method="HEAD", stays=1.0)
+@any_stream
+async def test_head_of_a_stream_makes_no_upstream_request(target: str, accept: str) -> None:
+    user = HangingUpstream()
+    async with running_service(upstream_with(user=user), upstreams=LONG_ATTEMPTS) as service:
+        head = await stream(service, target, accept, method="HEAD", disconnect_after=1.0)
         assert now() == 0.0
-    assert (head.status, head.ended, asked.asked) == (200, True, [])
+    assert (head.status, head.ended, user.requests) == (200, True, [])
 
 
-async def test_a_line_that_was_sent_is_held_by_nobody() -> None:
-    held = list[int]()
+async def test_an_ndjson_line_is_not_kept_in_memory_once_sent() -> None:
+    runs_in_memory = list[int]()
 
     async def read(_: bytes) -> None:
         gc.collect()
-        held.append(sum(isinstance(one, PlanRun) for one in gc.get_objects()))
+        runs_in_memory.append(sum(isinstance(one, PlanRun) for one in gc.get_objects()))
 
     users = "&".join(f"user_id={user}" for user in range(1, 41))
-    async with running_service(World(posts=0.1).upstream, fan_out=3) as service:
-        gc.freeze()  # so that only what is made from now on is looked at
+    async with running_service(SimulatedUpstreams(posts=0.1).router, fan_out=3) as service:
+        gc.freeze()  # then `gc.get_objects` has only new objects
         try:
-            await follow(service, f"/v1/overviews?{users}", NDJSON, read=read)
+            await stream(service, f"/v1/overviews?{users}", NDJSON, read=read)
         finally:
             gc.unfreeze()
-    assert len(held) == 40
-    assert max(held) <= 3 + 1
+    assert len(runs_in_memory) == 40
+    assert max(runs_in_memory) <= 3 + 1
 
 
-@ways
-@pytest.mark.parametrize("stays", [0.0, 0.5])
-async def test_what_is_under_way_ends_when_the_client_leaves(
-    target: str, accept: str, stays: float, capsys: pytest.CaptureFixture[str]
+@any_response
+@pytest.mark.parametrize("disconnect_after", [0.0, 0.5])
+async def test_a_disconnect_cancels_the_calls_in_flight(
+    target: str, accept: str, disconnect_after: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = World(user=0.2, posts=None, todos=None)
-    async with running_service(world.upstream, fan_out=5, upstreams=PATIENT) as service:
+    upstreams = SimulatedUpstreams(user=0.2, posts=None, todos=None)
+    async with running_service(upstreams.router, fan_out=5, upstreams=LONG_ATTEMPTS) as service:
         async with leaving_nothing():
-            answer = await follow(service, target, accept, LONG, stays=stays)
-        assert (now(), world.in_flight) == (stays, 0)
-        assert {when for when, _, _ in world.given_up} <= {stays}
-        assert len(world.given_up) >= (2 if stays else 0)
-        assert all(one.bulkhead.in_flight == 0 for one in service.service.upstreams.values())
-    assert (answer.raised, answer.ended) == (None, False)
-    (line,) = logged(capsys.readouterr().out)
+            response = await stream(
+                service, target, accept, LONG_REQUEST, disconnect_after=disconnect_after
+            )
+        assert (now(), upstreams.in_flight) == (disconnect_after, 0)
+        assert {when for when, _, _ in upstreams.cancelled} <= {disconnect_after}
+        assert len(upstreams.cancelled) >= (2 if disconnect_after else 0)
+        assert all(
+            upstream.bulkhead.in_flight == 0 for upstream in service.state.upstreams.values()
+        )
+    assert (response.raised, response.ended) == (None, False)
+    (line,) = log_lines(capsys)
     assert (line["event"], line["status"]) == ("request", 499)
 
 
-@streams
-async def test_so_does_what_waits_for_a_slow_reader(target: str, accept: str) -> None:
-    """Nothing of the answer is waited for when the client leaves: all of it waits to be sent."""
-    world = World(user_1=0.2, user_7=0.2, posts_2=None, posts_3=None, todos_7=None)
-    async with running_service(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
-        answer = await follow(service, target, accept, LONG, stays=5.0, read=stuck)
-    assert (now(), world.in_flight, len(answer.pieces)) == (5.0, 0, 1)
-    assert world.given_up
-    assert {when for when, _, _ in world.given_up} == {5.0}
+@any_stream
+async def test_a_disconnect_of_a_slow_reader_cancels_the_calls_in_flight(
+    target: str, accept: str
+) -> None:
+    """When the client disconnects, the response waits for a chunk to be read, and for no call."""
+    upstreams = SimulatedUpstreams(user_1=0.2, user_7=0.2, posts_2=None, posts_3=None, todos_7=None)
+    async with (
+        running_service(upstreams.router, upstreams=LONG_ATTEMPTS) as service,
+        leaving_nothing(),
+    ):
+        response = await stream(
+            service, target, accept, LONG_REQUEST, disconnect_after=5.0, read=read_one_chunk
+        )
+    assert (now(), upstreams.in_flight, len(response.chunks)) == (5.0, 0, 1)
+    assert upstreams.cancelled
+    assert {when for when, _, _ in upstreams.cancelled} == {5.0}
 
 
-async def test_a_slow_reader_holds_up_the_asking() -> None:
-    """What is asked for a batch is asked as its lines are read."""
-    world = World(posts=0.1)
+async def test_backpressure_of_a_slow_ndjson_reader_delays_the_upstream_requests() -> None:
+    """The upstream requests of a batch are made as its lines are read."""
+    upstreams = SimulatedUpstreams(posts=0.1)
 
     async def read(_: bytes) -> None:
         await asyncio.sleep(1)
 
     users = "&".join(f"user_id={user}" for user in range(1, 9))
-    async with running_service(world.upstream, fan_out=3) as service:
-        answer = await follow(service, f"/v1/overviews?{users}", NDJSON, LONG, read=read)
-    for when, _ in answer.pieces:
-        read_by_then = sum(other < when for other, _ in answer.pieces)
-        asked = {user for asked, _, user in world.asked if asked <= when}
-        assert len(asked) <= read_by_then + 4
-    assert len(world.asked) == 24
+    async with running_service(upstreams.router, fan_out=3) as service:
+        response = await stream(service, f"/v1/overviews?{users}", NDJSON, LONG_REQUEST, read=read)
+    for when, _ in response.chunks:
+        read_before = sum(other < when for other, _ in response.chunks)
+        requested = {user for instant, _, user in upstreams.requests if instant <= when}
+        assert len(requested) <= read_before + 4
+    assert len(upstreams.requests) == 24
 
 
-@streams
-async def test_what_others_wait_for_as_well_goes_on(target: str, accept: str) -> None:
-    world = World(user=0.2, posts=0.3, todos=0.4)
-    async with running_service(world.upstream) as service:
-        staying, leaving = await asyncio.gather(
-            follow(service, target, accept), follow(service, target, accept, stays=0.1)
+@any_stream
+async def test_a_coalesced_call_goes_on_when_one_of_its_clients_disconnects(
+    target: str, accept: str
+) -> None:
+    upstreams = SimulatedUpstreams(user=0.2, posts=0.3, todos=0.4)
+    async with running_service(upstreams.router) as service:
+        connected, disconnected = await asyncio.gather(
+            stream(service, target, accept), stream(service, target, accept, disconnect_after=0.1)
         )
-    assert (staying.ended, leaving.ended) == (True, False)
-    assert '"failed"' not in staying.text
-    assert world.given_up == []
-    assert len({asked[1:] for asked in world.asked}) == len(world.asked)
+    assert (connected.ended, disconnected.ended) == (True, False)
+    assert '"failed"' not in connected.text
+    assert upstreams.cancelled == []
+    assert len({request[1:] for request in upstreams.requests}) == len(upstreams.requests)
 
 
-@streams
-@pytest.mark.parametrize("read", [at_once, stuck])
-async def test_a_server_that_stops_ends_it_too(
+@any_stream
+@pytest.mark.parametrize("read", [read_at_once, read_one_chunk])
+async def test_a_stopping_server_cancels_the_calls_in_flight(
     target: str, accept: str, read: Callable[[bytes], Awaitable[None]]
 ) -> None:
-    world = World(posts_2=None, posts_3=None, todos_7=None)
-    async with running_service(world.upstream, upstreams=PATIENT) as service, leaving_nothing():
-        task = asyncio.create_task(follow(service, target, accept, LONG, read=read))
+    upstreams = SimulatedUpstreams(posts_2=None, posts_3=None, todos_7=None)
+    async with (
+        running_service(upstreams.router, upstreams=LONG_ATTEMPTS) as service,
+        leaving_nothing(),
+    ):
+        task = asyncio.create_task(stream(service, target, accept, LONG_REQUEST, read=read))
         await asyncio.sleep(0.5)
         task.cancel()
         await result_or_error(task)
         assert task.cancelled()
-    assert (now(), world.in_flight) == (0.5, 0)
+    assert (now(), upstreams.in_flight) == (0.5, 0)
 
 
-@pytest.mark.parametrize("piece", [b"", b"a piece"])
-async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> None:
-    """Whether it waits for something or to be continued; not some day, by the garbage collector."""
+@pytest.mark.parametrize("chunk", [b"", b"a chunk"])
+async def test_the_content_is_closed_before_the_disconnect_is_raised(chunk: bytes) -> None:
+    """Whether the generator waits inside or at its `yield`; not later, by the garbage collector."""
     closed = list[float]()
 
     async def content() -> AsyncGenerator[bytes]:
         try:
-            if piece:
-                yield piece
+            if chunk:
+                yield chunk
             await asyncio.Event().wait()
         finally:
             await asyncio.sleep(1)
@@ -212,48 +205,48 @@ async def test_the_content_is_closed_before_anybody_goes_on(piece: bytes) -> Non
 
 
 @pytest.mark.parametrize("posts_2", [None, (0.2, BUG)])
-async def test_what_broke_off_is_not_complete_in_the_log(
+async def test_an_ndjson_batch_that_broke_off_is_logged_as_not_complete(
     posts_2: tuple[float, Exception] | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = World(posts_2=posts_2)
-    async with running_service(world.upstream, upstreams=PATIENT) as service:
-        answer = await follow(service, MANY, NDJSON, stays=0.5)
-    assert (len(answer.pieces), answer.ended) == (2, False)
-    assert logged(capsys.readouterr().out)[-1]["complete"] is False
+    upstreams = SimulatedUpstreams(posts_2=posts_2)
+    async with running_service(upstreams.router, upstreams=LONG_ATTEMPTS) as service:
+        response = await stream(service, BATCH, NDJSON, disconnect_after=0.5)
+    assert (len(response.chunks), response.ended) == (2, False)
+    assert log_lines(capsys)[-1]["complete"] is False
 
 
 @pytest.mark.parametrize("posts", [9.0, (0.2, BUG)])
-async def test_nor_are_events(
+async def test_an_sse_stream_that_broke_off_is_logged_as_not_complete(
     posts: float | tuple[float, Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with running_service(taking(posts=posts), upstreams=PATIENT) as service:
-        answer = await follow(service, PATH, EVENTS, stays=0.5)
-    assert not answer.ended
-    assert logged(capsys.readouterr().out)[-1]["complete"] is False
+    async with running_service(simulated(posts=posts), upstreams=LONG_ATTEMPTS) as service:
+        response = await stream(service, PATH, SSE, disconnect_after=0.5)
+    assert not response.ended
+    assert log_lines(capsys)[-1]["complete"] is False
 
 
-@streams
-async def test_a_bug_is_not_hidden_by_the_clients_leaving(
+@any_stream
+async def test_a_bug_is_not_hidden_by_a_disconnect(
     target: str, accept: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It happens while a piece waits to be read, and comes to light when the client has gone."""
-    world = World(user=0.1, posts=(0.2, BUG), user_1=0.0, posts_1=0.0)
-    async with running_service(world.upstream, upstreams=PATIENT) as service:
-        answer = await follow(service, target, accept, stays=1.0, read=stuck)
-    assert (len(answer.pieces), answer.raised) == (1, BUG)
-    error, request = logged(capsys.readouterr().out)
+    """It happens while a chunk waits to be read, and is raised when the client has disconnected."""
+    upstreams = SimulatedUpstreams(user=0.1, posts=(0.2, BUG), user_1=0.0, posts_1=0.0)
+    async with running_service(upstreams.router, upstreams=LONG_ATTEMPTS) as service:
+        response = await stream(service, target, accept, disconnect_after=1.0, read=read_one_chunk)
+    assert (len(response.chunks), response.raised) == (1, BUG)
+    error, request = log_lines(capsys)
     assert "ZeroDivisionError: a bug of ours" in error["exception"]
     assert request["event"] == "request"
 
 
-async def test_nor_by_its_leaving_before_it_has_heard_of_it(
+async def test_a_bug_is_not_hidden_by_a_disconnect_before_its_sse_event_is_read(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    async def read(piece: bytes) -> None:
-        if b"event: done" in piece:
+    async def read(chunk: bytes) -> None:
+        if b"event: done" in chunk:
             await asyncio.Event().wait()
 
-    async with running_service(taking(posts=(0.2, BUG)), upstreams=PATIENT) as service:
-        answer = await follow(service, PATH, EVENTS, stays=1.0, read=read)
-    assert answer.raised is BUG
-    assert "ZeroDivisionError: a bug of ours" in logged(capsys.readouterr().out)[0]["exception"]
+    async with running_service(simulated(posts=(0.2, BUG)), upstreams=LONG_ATTEMPTS) as service:
+        response = await stream(service, PATH, SSE, disconnect_after=1.0, read=read)
+    assert response.raised is BUG
+    assert "ZeroDivisionError: a bug of ours" in log_lines(capsys)[0]["exception"]

@@ -1,4 +1,4 @@
-"""What a timeline tells: each situation has its spans."""
+"""The timeline of an answer (`?explain=true`): the spans of attempts, waits and cache hits."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ import httpx
 import pytest
 import respx
 
-from tests.api.folding import taking, well
+from tests.api.simulated_upstreams import ok_response, simulated
 from tests.in_process import (
-    ABSENT,
-    BROKEN,
-    FAULTY,
-    LATE,
+    CONNECT_ERROR,
     MODELS,
-    End,
+    READ_TIMEOUT,
+    STATUS_404,
+    STATUS_500,
+    Reply,
     body_of,
-    each,
+    every_upstream,
     running_demo,
     running_service,
     upstream_with,
@@ -27,15 +27,15 @@ pytestmark = pytest.mark.anyio
 
 POSTS = "?include=posts&explain=true"
 MIRRORS = "http://one.test,http://other.test"
-EXPLAINED = {"explain": "on"}
-GOOD = well("posts", 7)
-AGAIN = httpx.Response(503, headers={"Retry-After": "1"})
+EXPLAIN = {"explain": "on"}
+OK = ok_response("posts", 7)
+STATUS_503 = httpx.Response(503, headers={"Retry-After": "1"})
 
 Span = tuple[str, int | None, str | None]
 
 
 def spans(answer: Any) -> list[Span]:
-    """Kind, mirror and outcome of all that was done; what every timeline keeps to is kept to."""
+    """Kind, mirror and outcome of each span. Checks what holds for every timeline."""
     timeline = answer["timeline"]
     starts = [span["start_ms"] for span in timeline]
     assert starts == sorted(starts)
@@ -54,86 +54,86 @@ def times(answer: Any, kind: str) -> list[tuple[float, float]]:
 
 
 async def explained(upstream: respx.MockRouter, query: str = POSTS, **settings: Any) -> Any:
-    async with running_service(upstream, **EXPLAINED, **settings) as service:
-        await asyncio.sleep(5)  # times are since the request arrived, not since anything else
+    async with running_service(upstream, **EXPLAIN, **settings) as service:
+        await asyncio.sleep(5)  # the timeline counts from the arrival of the request
         return (await service.overview(query)).json()
 
 
-class Taking:
-    """Posts that come after so many seconds, other ones each time."""
+class Replies:
+    """One after the other, each after so many seconds."""
 
-    def __init__(self, *fates: tuple[float, End]) -> None:
-        self._fates = iter(fates)
+    def __init__(self, *replies: tuple[float, Reply]) -> None:
+        self._replies = iter(replies)
 
     async def __call__(self, _: httpx.Request) -> httpx.Response:
-        seconds, end = next(self._fates)
+        seconds, reply = next(self._replies)
         await asyncio.sleep(seconds)
-        if isinstance(end, Exception):
-            raise end.with_traceback(None)
-        return end
+        if isinstance(reply, Exception):
+            raise reply.with_traceback(None)
+        return reply
 
 
 @pytest.mark.parametrize(
-    ("settings", "fates", "expected"),
+    ("settings", "replies", "expected"),
     [
-        ({}, [(0.1, GOOD)], [("attempt", 0, "ok")]),
-        ({"retries": 0}, [(0.1, FAULTY)], [("attempt", 0, "upstream_status")]),
+        ({}, [(0.1, OK)], [("attempt", 0, "ok")]),
+        ({"retries": 0}, [(0.1, STATUS_500)], [("attempt", 0, "upstream_status")]),
         (
             {},
-            [(0.1, BROKEN), (0.1, GOOD)],
+            [(0.1, CONNECT_ERROR), (0.1, OK)],
             [("attempt", 0, "unreachable"), ("backoff", None, "unreachable"), ("attempt", 0, "ok")],
         ),
         (
             {"urls": MIRRORS},
-            [(0.1, LATE), (0.1, FAULTY), (0.1, GOOD)],
+            [(0.1, READ_TIMEOUT), (0.1, STATUS_500), (0.1, OK)],
             [
                 *(("attempt", 0, "timeout"), ("backoff", None, "timeout")),
                 *(("attempt", 1, "upstream_status"), ("backoff", None, "upstream_status")),
                 ("attempt", 0, "ok"),
             ],
         ),
-        (  # the first one is late, and overtaken
+        (  # a hedge overtakes the first attempt
             {"hedge": 0.2},
-            [(9.0, GOOD), (0.1, GOOD)],
+            [(9.0, OK), (0.1, OK)],
             [("hedge", None, None), ("attempt", 0, "cancelled"), ("attempt", 0, "ok")],
         ),
-        (  # the first one fails, so nobody waits for it to be late
+        (  # the first attempt fails, so the hedge does not wait for its delay
             {"hedge": 0.2, "urls": MIRRORS},
-            [(0.1, BROKEN), (0.1, GOOD)],
+            [(0.1, CONNECT_ERROR), (0.1, OK)],
             [("hedge", None, None), ("attempt", 0, "unreachable"), ("attempt", 1, "ok")],
         ),
-        (  # a race
+        (  # a race of two mirrors
             {"hedge": 0, "urls": MIRRORS},
-            [(9.0, GOOD), (0.1, GOOD)],
+            [(9.0, OK), (0.1, OK)],
             [("attempt", 0, "cancelled"), ("attempt", 1, "ok")],
         ),
     ],
 )
-async def test_each_attempt_is_there_and_what_lies_between(
-    settings: Mapping[str, object], fates: list[tuple[float, End]], expected: list[Span]
+async def test_the_timeline_has_each_attempt_retry_backoff_and_hedge(
+    settings: Mapping[str, object], replies: list[tuple[float, Reply]], expected: list[Span]
 ) -> None:
     upstream = respx.MockRouter()
-    upstream.route().mock(side_effect=Taking(*fates))
-    given = {"upstream_url": "http://one.test", "upstreams": {"posts": settings}}
-    async with running_service(upstream, **given, **EXPLAINED) as service:
+    upstream.route().mock(side_effect=Replies(*replies))
+    posts = {"upstream_url": "http://one.test", "upstreams": {"posts": settings}}
+    async with running_service(upstream, **posts, **EXPLAIN) as service:
         response = await service.overview(POSTS)
     answer = body_of(response, MODELS.answer if response.is_success else MODELS.failed)
-    # How long an attempt took is told by another clock than the one that runs here.
+    # In any order: attempts are measured by the wall clock, not by the virtual one.
     assert sorted(spans(answer)) == sorted(expected)
     for secret in (".test", "http", "/posts", "broken"):
         assert secret not in str(answer["timeline"])
 
 
-async def test_a_pause_before_a_retry_has_its_length() -> None:
-    answer = await explained(upstream_with(posts=Taking((0.1, AGAIN), (0.1, GOOD))))
+async def test_the_backoff_before_a_retry_has_its_duration() -> None:
+    answer = await explained(upstream_with(posts=Replies((0.1, STATUS_503), (0.1, OK))))
     assert times(answer, "backoff") == [(100.0, 1100.0)]
     assert [end for _, end in times(answer, "attempt")] == [100.0, 1200.0]
 
 
-async def test_what_was_given_up_ends_with_the_answer() -> None:
-    upstream = taking(user=(0.1, AGAIN), posts=(0.2, FAULTY), todos=9.0)
-    once = {"posts": {"retries": 0}}
-    answer = await explained(upstream, "?require=posts&explain=true", upstreams=once)
+async def test_spans_of_cancelled_calls_end_with_the_answer() -> None:
+    upstream = simulated(user=(0.1, STATUS_503), posts=(0.2, STATUS_500), todos=9.0)
+    no_retries = {"posts": {"retries": 0}}
+    answer = await explained(upstream, "?require=posts&explain=true", upstreams=no_retries)
     assert sorted(spans(answer)) == [
         ("attempt", 0, "cancelled"),
         *[("attempt", 0, "upstream_status")] * 2,
@@ -144,39 +144,39 @@ async def test_what_was_given_up_ends_with_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("posts", "took", "expected", "waited"),
+    ("posts", "latency", "expected", "queue"),
     [
         (0.5, 0.0, [("queue", None, "ok"), ("attempt", 0, "ok")], (0.0, 300.0)),
         (None, 0.0, [("queue", None, "overloaded")], (0.0, 1000.0)),
-        # Turned away on arrival: attempts are known to take too long.
+        # Shed on arrival: by their latency, no attempt would complete in time.
         (None, 1.5, [("queue", None, "overloaded")], (0.0, 0.0)),
     ],
 )
-async def test_whoever_waits_for_a_permit_can_see_it(
-    posts: float | None, took: float, expected: list[Span], waited: tuple[float, float]
+async def test_the_timeline_has_the_wait_for_a_permit(
+    posts: float | None, latency: float, expected: list[Span], queue: tuple[float, float]
 ) -> None:
-    scarce = {"posts": {"concurrency": 1, "attempt_timeout": 60}}
-    async with running_service(taking(posts=posts), upstreams=scarce, **EXPLAINED) as service:
+    one_permit = {"posts": {"concurrency": 1, "attempt_timeout": 60}}
+    async with running_service(simulated(posts=posts), upstreams=one_permit, **EXPLAIN) as service:
         first = asyncio.create_task(service.get("/v1/users/8/overview?include=posts"))
         await asyncio.sleep(0.2)
-        for _ in range(20 if took else 0):
-            service.service.upstreams["posts"].latency.add(took)
+        for _ in range(20 if latency else 0):
+            service.state.upstreams["posts"].latency.add(latency)
         answer = (await service.overview(POSTS, X_Request_Timeout_Ms="1000")).json()
         await first
     assert spans(answer) == expected
-    assert times(answer, "queue") == [waited]
+    assert times(answer, "queue") == [queue]
 
 
-async def test_whoever_waits_behind_another_section_can_see_it() -> None:
-    upstream = taking(user=0.1, posts=0.1, todos=0.1)
+async def test_the_timeline_has_the_wait_for_the_fan_out() -> None:
+    upstream = simulated(user=0.1, posts=0.1, todos=0.1)
     answer = await explained(upstream, "?explain=true", fan_out=1)
     assert times(answer, "queue") == [(0.0, 100.0), (0.0, 200.0)]
 
 
-async def test_whoever_gives_up_waiting_can_be_seen() -> None:
-    upstream = taking(user=(0.1, ABSENT), posts=0.5)
+async def test_the_timeline_has_a_cancelled_wait_for_a_permit() -> None:
+    upstream = simulated(user=(0.1, STATUS_404), posts=0.5)
     async with running_service(
-        upstream, upstreams={"posts": {"concurrency": 1}}, **EXPLAINED
+        upstream, upstreams={"posts": {"concurrency": 1}}, **EXPLAIN
     ) as service:
         first = asyncio.create_task(service.get("/v1/users/8/overview?include=posts"))
         await asyncio.sleep(0.2)
@@ -186,18 +186,18 @@ async def test_whoever_gives_up_waiting_can_be_seen() -> None:
     assert times(answer, "queue") == [(0.0, 100.0)]
 
 
-async def test_what_was_stored_is_told_in_the_moment_of_its_use() -> None:
-    """What is done for others' sake is not, though it ends before this answer does."""
-    kept = well("posts", 7, "max-age=10, stale-while-revalidate=10, stale-if-error=600")
+async def test_the_timeline_has_a_cache_hit_and_a_stale_answer_at_the_moment_of_use() -> None:
+    """The background refresh is not in it, though it ends before the answer is sent."""
+    cacheable = ok_response("posts", 7, "max-age=10, stale-while-revalidate=10, stale-if-error=600")
     upstream = upstream_with(
-        posts=Taking(*[(0.1, kept)] * 2, (0.1, LATE)), todos=Taking(*[(0.3, GOOD)] * 4)
+        posts=Replies(*[(0.1, cacheable)] * 2, (0.1, READ_TIMEOUT)), todos=Replies(*[(0.3, OK)] * 4)
     )
     seen = list[list[Span]]()
-    async with running_service(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
+    async with running_service(upstream, upstreams=every_upstream(retries=0), **EXPLAIN) as service:
         for pause in (0, 1, 10, 30):
             await asyncio.sleep(pause)
             answer = (await service.overview("?include=posts,todos&explain=true")).json()
-            answer["timeline"] = [one for one in answer["timeline"] if one["section"] == "posts"]
+            answer["timeline"] = [span for span in answer["timeline"] if span["section"] == "posts"]
             seen.append(spans(answer))
             assert times(answer, "cache") in ([], [(0.0, 0.0)], [(100.0, 100.0)])
     assert seen == [
@@ -209,13 +209,13 @@ async def test_what_was_stored_is_told_in_the_moment_of_its_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "outcome"), [(GOOD, "ok"), (FAULTY, "upstream_status"), (LATE, "timeout")]
+    ("reply", "outcome"), [(OK, "ok"), (STATUS_500, "upstream_status"), (READ_TIMEOUT, "timeout")]
 )
-async def test_a_call_that_is_shared_is_shown_to_the_one_that_began_it(
-    end: End, outcome: str
+async def test_the_attempt_of_a_coalesced_call_is_in_the_timeline_of_its_leader(
+    reply: Reply, outcome: str
 ) -> None:
-    upstream = taking(posts=(0.5, end))
-    async with running_service(upstream, upstreams=each(retries=0), **EXPLAINED) as service:
+    upstream = simulated(posts=(0.5, reply))
+    async with running_service(upstream, upstreams=every_upstream(retries=0), **EXPLAIN) as service:
         first = asyncio.create_task(service.overview(POSTS))
         await asyncio.sleep(0.2)
         second = await service.overview(POSTS)
@@ -224,9 +224,9 @@ async def test_a_call_that_is_shared_is_shown_to_the_one_that_began_it(
     assert times(second.json(), "shared") == [(0.0, 300.0)]
 
 
-async def test_a_shared_call_that_is_given_up_ends_there() -> None:
-    upstream = taking(user=(0.1, ABSENT), posts=0.5)
-    async with running_service(upstream, **EXPLAINED) as service:
+async def test_the_span_of_a_coalesced_call_ends_when_its_waiter_is_cancelled() -> None:
+    upstream = simulated(user=(0.1, STATUS_404), posts=0.5)
+    async with running_service(upstream, **EXPLAIN) as service:
         first = asyncio.create_task(service.overview(POSTS))
         await asyncio.sleep(0.2)
         answer = (await service.overview("?include=user,posts&explain=true")).json()
@@ -235,10 +235,10 @@ async def test_a_shared_call_that_is_given_up_ends_there() -> None:
     assert times(answer, "shared") == [(0.0, 100.0)]
 
 
-async def test_a_shared_call_ends_where_it_is_left_for_another() -> None:
-    """The one that began it had less time."""
-    upstream = upstream_with(posts=Taking((9.0, GOOD), (0.1, GOOD)))
-    async with running_service(upstream, **EXPLAINED) as service:
+async def test_the_span_of_a_coalesced_call_ends_at_the_deadline_of_its_leader() -> None:
+    """The leader has less time than the waiter."""
+    upstream = upstream_with(posts=Replies((9.0, OK), (0.1, OK)))
+    async with running_service(upstream, **EXPLAIN) as service:
         first = asyncio.create_task(service.overview(POSTS, X_Request_Timeout_Ms="300"))
         await asyncio.sleep(0.1)
         answer = (await service.overview(POSTS)).json()
@@ -247,20 +247,20 @@ async def test_a_shared_call_ends_where_it_is_left_for_another() -> None:
     assert times(answer, "shared") == [(0.0, 200.0)]
 
 
-def test_times_are_those_of_the_clock_on_the_wall() -> None:
+def test_the_timeline_has_wall_clock_times() -> None:
     async def main() -> None:
         async with running_demo(demo_latency=0.03) as service:
             failing = {"X-Demo-Fault": "posts=failing"}
             response = await service.get("/v1/users/1/overview?explain=true", headers=failing)
         answer = response.json()
         for section, attempts in (("user", 1), ("posts", 3), ("todos", 1)):
-            took = [
+            durations = [
                 span["end_ms"] - span["start_ms"]
                 for span in answer["timeline"]
                 if (span["section"], span["kind"]) == (section, "attempt")
             ]
-            assert len(took) == attempts
-            assert all(30 <= one < 1000 for one in took)
+            assert len(durations) == attempts
+            assert all(30 <= duration < 1000 for duration in durations)
         assert all(0 <= span["start_ms"] < 1000 for span in answer["timeline"])
 
     asyncio.run(main())
