@@ -5,5 +5,5 @@ from tests.clock import VIRTUAL
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, object]:
-    """Nothing here waits for anything but time, so time need not pass."""
+    """These tests wait for timers only, so time is virtual."""
     return VIRTUAL

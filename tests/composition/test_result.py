@@ -1,5 +1,8 @@
-"""What the outcomes amount to; the status is held against a naive reading of the rules."""
+"""`ViewResult`: status and JSON of an answer. The status is checked against a naive reading of the
+contract.
+"""
 
+import json
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -24,23 +27,23 @@ from tests.fakes import A_VIEW, a_question, an_answer
 
 Results = Mapping[str, Answer | Failure]
 
-NAMES = ("user", "posts", "todos")
+SECTIONS = ("user", "posts", "todos")
 OK = an_answer()
 FAILURES: tuple[Failure, ...] = (
     Timeout("late"),
     Unreachable("broken"),
     UpstreamStatus(500),
     InvalidPayload("garbage"),
-    CircuitOpen("resting"),
+    CircuitOpen("open"),
     Overloaded("full"),
 )
-NOBODY = NotFound("nobody")
+NOT_FOUND = NotFound("nobody")
 
 
-def status_of_the_whole(results: Results, included: set[str], required: set[str]) -> set[int]:
-    """The contract, sentence by sentence; where two required sections failed, either will do."""
-    failed = {name: one for name, one in results.items() if isinstance(one, Failure)}
-    if failed.get("user") is NOBODY:
+def contract_statuses(results: Results, included: set[str], required: set[str]) -> set[int]:
+    """The contract, rule by rule. If two required sections failed, either status is right."""
+    failed = {name: result for name, result in results.items() if isinstance(result, Failure)}
+    if failed.get("user") is NOT_FOUND:
         return {404}
     if required & set(failed):
         return {failed[name].status for name in required & set(failed)}
@@ -52,44 +55,44 @@ def status_of_the_whole(results: Results, included: set[str], required: set[str]
     return {200}
 
 
-def planned(included: Iterable[str], required: Iterable[str] = ()) -> Plan:
+def a_plan(included: Iterable[str], required: Iterable[str] = ()) -> Plan:
     return Plan(A_VIEW, 1, {name: a_question() for name in included}, frozenset(required))
 
 
-def came_of(results: Results) -> Mapping[str, Outcome]:
-    return {name: Outcome(one, Tally(attempts=1), 0.1) for name, one in results.items()}
+def outcomes_of(results: Results) -> Mapping[str, Outcome]:
+    return {name: Outcome(result, Tally(attempts=1), 0.1) for name, result in results.items()}
 
 
-def judged(results: Results, included: set[str], required: set[str]) -> int:
-    return ViewResult(planned(included, required), came_of(results)).status
+def status_of(results: Results, included: set[str], required: set[str]) -> int:
+    return ViewResult(a_plan(included, required), outcomes_of(results)).status
 
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Results, set[str], set[str]]:
-    """What may have come of a plan; what decides the whole leaves some siblings without outcome."""
-    included = draw(st.sets(st.sampled_from(NAMES), min_size=1))
+    """Results, included and required sections. Siblings of a decisive failure may lack a result."""
+    included = draw(st.sets(st.sampled_from(SECTIONS), min_size=1))
     required = draw(st.sets(st.sampled_from(sorted(included))))
     results = {
-        name: draw(st.sampled_from((OK, *FAILURES, *((NOBODY,) if name == "user" else ()))))
+        name: draw(st.sampled_from((OK, *FAILURES, *((NOT_FOUND,) if name == "user" else ()))))
         for name in draw(st.permutations(sorted(included)))
     }
     decisive = {
         name
-        for name, one in results.items()
-        if one is NOBODY or (isinstance(one, Failure) and name in required)
+        for name, result in results.items()
+        if result is NOT_FOUND or (isinstance(result, Failure) and name in required)
     }
     if decisive:
-        keep = draw(st.sampled_from(sorted(decisive)))
-        given_up = draw(st.sets(st.sampled_from(sorted(included)))) - {keep}
-        results = {name: one for name, one in results.items() if name not in given_up}
+        kept = draw(st.sampled_from(sorted(decisive)))
+        cancelled = draw(st.sets(st.sampled_from(sorted(included)))) - {kept}
+        results = {name: result for name, result in results.items() if name not in cancelled}
     return results, included, required
 
 
 @given(situations())
-def test_the_status_of_the_whole_is_what_the_rules_say(
+def test_the_status_of_the_answer_follows_the_contract(
     situation: tuple[Results, set[str], set[str]],
 ) -> None:
-    assert judged(*situation) in status_of_the_whole(*situation)
+    assert status_of(*situation) in contract_statuses(*situation)
 
 
 @pytest.mark.parametrize(
@@ -98,51 +101,74 @@ def test_the_status_of_the_whole_is_what_the_rules_say(
         (OK, OK, OK, 200),
         (OK, Timeout(""), CircuitOpen(""), 200),
         (Unreachable(""), UpstreamStatus(404), OK, 200),
-        (NOBODY, OK, OK, 404),
-        (NOBODY, Timeout(""), Timeout(""), 404),
+        (NOT_FOUND, OK, OK, 404),
+        (NOT_FOUND, Timeout(""), Timeout(""), 404),
         (Unreachable(""), Timeout(""), Overloaded(""), 504),
         (Unreachable(""), InvalidPayload(""), Overloaded(""), 503),
         (Unreachable(""), CircuitOpen(""), InvalidPayload(""), 503),
         (Unreachable(""), InvalidPayload(""), UpstreamStatus(503), 502),
     ],
 )
-def test_without_requirements_only_everything_fails_the_whole(
+def test_without_required_sections_only_a_404_or_all_failures_fail_the_answer(
     user: Answer | Failure, posts: Answer | Failure, todos: Answer | Failure, status: int
 ) -> None:
     results = {"user": user, "posts": posts, "todos": todos}
-    assert judged(results, set(NAMES), set()) == status
+    assert status_of(results, set(SECTIONS), set()) == status
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_required_section_lends_its_status_to_the_whole(failure: Failure) -> None:
-    assert judged({"user": OK, "posts": failure}, set(NAMES), {"posts"}) == failure.status
-    assert judged({"user": OK, "posts": failure, "todos": OK}, set(NAMES), {"user"}) == 200
+def test_the_answer_has_the_status_of_a_failed_required_section(failure: Failure) -> None:
+    assert status_of({"user": OK, "posts": failure}, set(SECTIONS), {"posts"}) == failure.status
+    assert status_of({"user": OK, "posts": failure, "todos": OK}, set(SECTIONS), {"user"}) == 200
 
 
-def test_a_user_who_does_not_exist_goes_before_what_is_required() -> None:
-    results = {"posts": Timeout(""), "user": NOBODY}
-    assert judged(results, set(NAMES), {"posts"}) == 404
+def test_a_404_goes_before_a_failed_required_section() -> None:
+    results = {"posts": Timeout(""), "user": NOT_FOUND}
+    assert status_of(results, set(SECTIONS), {"posts"}) == 404
 
 
 @pytest.mark.parametrize(
     ("results", "included", "complete"),
     [
-        ({"user": OK, "posts": OK, "todos": OK}, NAMES, True),
+        ({"user": OK, "posts": OK, "todos": OK}, SECTIONS, True),
         ({"posts": OK}, ("posts",), True),
-        ({"user": OK, "posts": Timeout(""), "todos": OK}, NAMES, False),
-        ({"user": OK, "posts": an_answer(dropped=1), "todos": OK}, NAMES, False),
-        ({"user": OK, "posts": an_answer(stale=True), "todos": OK}, NAMES, False),
-        ({"user": OK, "posts": OK}, NAMES, False),
-        ({"user": NOBODY}, NAMES, False),
+        ({"user": OK, "posts": Timeout(""), "todos": OK}, SECTIONS, False),
+        ({"user": OK, "posts": an_answer(dropped=1), "todos": OK}, SECTIONS, False),
+        ({"user": OK, "posts": an_answer(stale=True), "todos": OK}, SECTIONS, False),
+        ({"user": OK, "posts": OK}, SECTIONS, False),
+        ({"user": NOT_FOUND}, SECTIONS, False),
     ],
 )
-def test_complete_is_every_included_section_with_all_of_its_data_as_it_is_now(
+def test_complete_means_every_included_section_is_ok_not_stale_and_dropped_nothing(
     results: Results, included: tuple[str, ...], complete: bool
 ) -> None:
-    assert ViewResult(planned(included), came_of(results)).complete is complete
+    assert ViewResult(a_plan(included), outcomes_of(results)).complete is complete
 
 
-def test_what_stands_in_for_a_failure_is_no_failure_but_stale() -> None:
+def test_a_stale_answer_to_a_required_section_is_no_failure_but_logged_as_stale() -> None:
     results: Results = {"user": an_answer(stale=True), "posts": Timeout(""), "todos": OK}
-    assert judged(results, set(NAMES), {"user"}) == 200
-    assert ViewResult(planned(NAMES), came_of(results)).log_fields()["stale"] == ["user"]
+    assert status_of(results, set(SECTIONS), {"user"}) == 200
+    assert ViewResult(a_plan(SECTIONS), outcomes_of(results)).log_fields()["stale"] == ["user"]
+
+
+@pytest.mark.parametrize("include", [("user",), ("todos", "posts"), SECTIONS])
+@pytest.mark.parametrize("result", [OK, Timeout("late")])
+def test_the_keys_of_an_answer_never_change_nor_does_their_order(
+    include: tuple[str, ...], result: Answer | Failure
+) -> None:
+    outcomes = outcomes_of(dict.fromkeys(include, result))
+    body = json.loads(ViewResult(a_plan(include), outcomes).to_json())
+    if isinstance(result, Answer):
+        assert list(body) == ["user_id", "complete", "user", "posts", "todos"]
+        sections = body
+    else:
+        sections = body["sections"]
+        assert list(sections) == ["user", "posts", "todos"]
+    skipped = {name for name in SECTIONS if sections[name] == {"status": "skipped"}}
+    assert skipped == {*SECTIONS} - {*include}
+
+
+def test_sections_cancelled_by_a_required_failure_are_skipped() -> None:
+    result = ViewResult(a_plan(SECTIONS, ["user"]), outcomes_of({"user": Timeout("late")}))
+    sections = json.loads(result.to_json())["sections"]
+    assert sections["posts"] == sections["todos"] == {"status": "skipped"}

@@ -1,4 +1,4 @@
-"""`compose`: the questions of many plans, so many at a time, and a step for what comes of them."""
+"""`compose`: the calls of many plans, a bounded number at a time, in steps as they complete."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,232 +29,243 @@ from tests.fakes import (
 
 pytestmark = pytest.mark.anyio
 
-NAMES = ("user", "posts", "todos")
+SECTIONS = ("user", "posts", "todos")
 
 
 @dataclass(frozen=True)
-class Fate:
-    """How long a question takes, and how it ends. `stored`: there is nothing to ask."""
+class Behaviour:
+    """How long a call takes, and how it fails, if so. `cached`: there is no call."""
 
     seconds: float = 1.0
     failure: Failure | None = None
-    stored: bool = False
+    cached: bool = False
 
 
-Name = tuple[int, str]
-"""A plan, and one of its questions."""
+CallId = tuple[int, str]
+"""The subject of a plan, and one of its sections."""
 
 
-def a_plan(subject: int, asked: Sequence[str] = NAMES, required: Sequence[str] = ()) -> Plan:
-    questions = {name: Question(name, str(subject), Data) for name in NAMES if name in asked}
+def a_plan(subject: int, included: Sequence[str] = SECTIONS, required: Sequence[str] = ()) -> Plan:
+    questions = {name: Question(name, str(subject), Data) for name in SECTIONS if name in included}
     return Plan(A_VIEW, subject, questions, frozenset(required))
 
 
-def name_of(call: Call) -> Name:
+def id_of(call: Call) -> CallId:
     return int(call.question.target), call.question.upstream
 
 
 @dataclass
-class World:
-    """Plans and what becomes of their questions; it remembers what was asked when."""
+class Simulation:
+    """Plans and how their calls behave; it records when each call started."""
 
     plans: Sequence[Plan]
-    fates: Mapping[Name, Fate]
-    began: list[tuple[float, Name]] = field(default_factory=list)
+    behaviours: Mapping[CallId, Behaviour]
+    started: list[tuple[float, CallId]] = field(default_factory=list)
     in_flight: int = 0
-    most: int = 0
+    max_in_flight: int = 0
 
-    def found(self, plan: Plan) -> dict[str, Outcome]:
-        stored = (name for name in plan.questions if self.fates[plan.subject, name].stored)
-        return {name: Outcome(an_answer(), Tally(), 0.0) for name in stored}
+    def cached(self, plan: Plan) -> dict[str, Outcome]:
+        names = (name for name in plan.questions if self.behaviours[plan.subject, name].cached)
+        return {name: Outcome(an_answer(), Tally(), 0.0) for name in names}
 
     async def fetch(self, call: Call) -> Answer:
-        fate = self.fates[name_of(call)]
-        self.began.append((now(), name_of(call)))
+        behaviour = self.behaviours[id_of(call)]
+        self.started.append((now(), id_of(call)))
         self.in_flight += 1
-        self.most = max(self.most, self.in_flight)
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            await asyncio.sleep(fate.seconds)
+            await asyncio.sleep(behaviour.seconds)
         finally:
             self.in_flight -= 1
-        if fate.failure is not None:
-            raise fate.failure
+        if behaviour.failure is not None:
+            raise behaviour.failure
         return an_answer()
 
-    async def steps(self, at_once: int, most: int | None = None) -> list[Step]:
+    async def steps(self, at_once: int, limit: int | None = None) -> list[Step]:
+        """The steps of `compose`, which is closed after `limit` of them."""
         steps = list[Step]()
-        composed = compose(self.plans, a_context(), self.fetch, self.found, at_once=at_once)
+        composed = compose(self.plans, a_context(), self.fetch, self.cached, at_once=at_once)
         async with aclosing(composed):
             async for step in composed:
                 assert step is not None
                 steps.append(step)
-                if len(steps) == most:
+                if len(steps) == limit:
                     break
         return steps
 
-    def modelled(self, at_once: int) -> tuple[list[tuple[float, Name]], dict[int, list[str]]]:
-        """What is asked when, and what lands of each plan: by a queue, and a list of what runs."""
+    def expected(self, at_once: int) -> tuple[list[tuple[float, CallId]], dict[int, list[str]]]:
+        """When each call starts, and what completes of each plan: by a queue and a list."""
         waiting = [
             (plan, name)
             for plan in self.plans
             for name in plan.questions
-            if not self.fates[plan.subject, name].stored
+            if not self.behaviours[plan.subject, name].cached
         ]
         running = list[tuple[float, Plan, str]]()
-        landed = {plan.subject: list(self.found(plan)) for plan in self.plans}
-        decided, began, clock = set[int](), [], 0.0
+        completed = {plan.subject: list(self.cached(plan)) for plan in self.plans}
+        decided, started, clock = set[int](), [], 0.0
         while waiting or running:
             while waiting and len(running) < at_once:
                 plan, name = waiting.pop(0)
                 if plan.subject not in decided:
                     key = plan.subject, name
-                    began.append((clock, key))
-                    running.append((clock + self.fates[key].seconds, plan, name))
+                    started.append((clock, key))
+                    running.append((clock + self.behaviours[key].seconds, plan, name))
             if running:
-                clock, plan, name = over = min(running, key=lambda one: one[0])
-                running.remove(over)
-                landed[plan.subject].append(name)
-                failure = self.fates[plan.subject, name].failure
+                clock, plan, name = first = min(running, key=lambda one: one[0])
+                running.remove(first)
+                completed[plan.subject].append(name)
+                failure = self.behaviours[plan.subject, name].failure
                 if isinstance(failure, NotFound) or (failure and name in plan.required):
                     decided.add(plan.subject)
                     running = [one for one in running if one[1] is not plan]
-        return began, landed
+        return started, completed
 
 
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
-"""No sums of their roots are equal, so no two questions end at the same time, and order is sure."""
-ENDINGS = (None, None, None, Unreachable("broken"), Timeout("late"), NotFound("nobody"))
+"""No two sums of their roots are equal, so no two calls end at the same instant."""
+FAILURES = (None, None, None, Unreachable("broken"), Timeout("late"), NotFound("nobody"))
 
 
 @st.composite
-def worlds(draw: st.DrawFn, seconds: Sequence[float]) -> World:
+def simulations(draw: st.DrawFn, seconds: Sequence[float]) -> Simulation:
     times = iter(draw(st.permutations(seconds)))
     plans = list[Plan]()
-    fates = dict[Name, Fate]()
+    behaviours = dict[CallId, Behaviour]()
     for subject in range(draw(st.integers(1, len(seconds) // 3))):
-        asked = draw(st.lists(st.sampled_from(NAMES), min_size=1, unique=True))
-        plans.append(a_plan(subject, asked, draw(st.lists(st.sampled_from(asked)))))
-        for name in asked:
-            stored = draw(st.integers(0, 3)) == 0
-            ends = None if stored else draw(st.sampled_from(ENDINGS))
-            fates[subject, name] = Fate(next(times), ends, stored)
-    return World(plans, fates)
+        included = draw(st.lists(st.sampled_from(SECTIONS), min_size=1, unique=True))
+        plans.append(a_plan(subject, included, draw(st.lists(st.sampled_from(included)))))
+        for name in included:
+            cached = draw(st.integers(0, 3)) == 0
+            failure = None if cached else draw(st.sampled_from(FAILURES))
+            behaviours[subject, name] = Behaviour(next(times), failure, cached)
+    return Simulation(plans, behaviours)
 
 
 def outcomes(steps: Sequence[Step]) -> dict[int, Outcomes]:
     return {step.run.plan.subject: step.run.outcomes for step in steps}
 
 
-@given(worlds([sqrt(prime) for prime in PRIMES]), st.integers(1, 8))
-def test_it_goes_as_a_queue_and_a_clock_would_have_it(world: World, at_once: int) -> None:
+@given(simulations([sqrt(prime) for prime in PRIMES]), st.integers(1, 8))
+def test_calls_start_and_complete_as_in_a_naive_simulation(
+    simulation: Simulation, at_once: int
+) -> None:
     async def main() -> None:
         async with leaving_nothing():
-            steps = await world.steps(at_once)
-        began, landed = world.modelled(at_once)
-        assert [name for _, name in world.began] == [name for _, name in began]
-        assert [time for time, _ in world.began] == pytest.approx([time for time, _ in began])
-        assert {of: list(outcome) for of, outcome in outcomes(steps).items()} == landed
+            steps = await simulation.steps(at_once)
+        started, completed = simulation.expected(at_once)
+        assert [call for _, call in simulation.started] == [call for _, call in started]
+        assert [time for time, _ in simulation.started] == pytest.approx(
+            [time for time, _ in started]
+        )
+        assert {of: list(by_name) for of, by_name in outcomes(steps).items()} == completed
 
     on_virtual_time(main)
 
 
-@given(worlds([0, 0, 0, *[1] * 6, *[2] * 6]), st.integers(1, 8))
-def test_each_plan_has_one_last_step_and_each_outcome_one_step(world: World, at_once: int) -> None:
-    """Here much happens at the same time."""
+@given(simulations([0, 0, 0, *[1] * 6, *[2] * 6]), st.integers(1, 8))
+def test_each_plan_has_one_last_step_and_each_outcome_one_step(
+    simulation: Simulation, at_once: int
+) -> None:
+    """Here, many calls complete at the same instant."""
 
     async def main() -> None:
         async with leaving_nothing():
-            steps = await world.steps(at_once)
-        assert (world.in_flight, world.most <= at_once) == (0, True)
-        assert sorted(one.run.plan.subject for one in steps if one.last) == [
-            plan.subject for plan in world.plans
+            steps = await simulation.steps(at_once)
+        assert (simulation.in_flight, simulation.max_in_flight <= at_once) == (0, True)
+        assert sorted(step.run.plan.subject for step in steps if step.last) == [
+            plan.subject for plan in simulation.plans
         ]
-        landed = [(step.run.plan.subject, name) for step in steps for name in step.completed]
-        assert len(landed) == len(set(landed))
-        kept = {
-            (of, name): one for of, all_ in outcomes(steps).items() for name, one in all_.items()
+        completed = [(step.run.plan.subject, name) for step in steps for name in step.completed]
+        assert len(completed) == len(set(completed))
+        by_call = {
+            (of, name): outcome
+            for of, by_name in outcomes(steps).items()
+            for name, outcome in by_name.items()
         }
-        assert set(landed) == set(kept)
-        for name, outcome in kept.items():
-            assert outcome.result == (world.fates[name].failure or an_answer())
+        assert set(completed) == set(by_call)
+        for call, outcome in by_call.items():
+            assert outcome.result == (simulation.behaviours[call].failure or an_answer())
 
     on_virtual_time(main)
 
 
-@given(worlds([0, 0, 0, *[1] * 6, *[2] * 6]), st.integers(1, 8), st.integers(1, 20))
-def test_whoever_leaves_early_leaves_nothing_behind(world: World, at_once: int, most: int) -> None:
+@given(simulations([0, 0, 0, *[1] * 6, *[2] * 6]), st.integers(1, 8), st.integers(1, 20))
+def test_closing_compose_early_leaves_no_call_in_flight(
+    simulation: Simulation, at_once: int, limit: int
+) -> None:
     async def main() -> None:
         async with leaving_nothing():
-            await world.steps(at_once, most)
-        assert world.in_flight == 0
+            await simulation.steps(at_once, limit)
+        assert simulation.in_flight == 0
 
     on_virtual_time(main)
 
 
-async def test_what_is_stored_is_told_while_the_rest_is_on_its_way() -> None:
+async def test_cached_sections_are_yielded_while_calls_are_in_flight() -> None:
     plans = [a_plan(0), a_plan(1)]
-    fates = {(of, name): Fate(9.0, stored=of == 1) for of in (0, 1) for name in NAMES}
-    world = World(plans, {**fates, (0, "posts"): Fate(stored=True)})
-    seen = list[tuple[float, Name, bool]]()
-    async for step in compose(plans, a_context(), world.fetch, world.found, at_once=2):
+    behaviours = {(of, name): Behaviour(9.0, cached=of == 1) for of in (0, 1) for name in SECTIONS}
+    simulation = Simulation(plans, {**behaviours, (0, "posts"): Behaviour(cached=True)})
+    seen = list[tuple[float, CallId, bool]]()
+    async for step in compose(plans, a_context(), simulation.fetch, simulation.cached, at_once=2):
         assert step is not None
         seen += [(now(), (step.run.plan.subject, name), step.last) for name in step.completed]
-    assert [time for time, _ in world.began] == [0.0, 0.0]
+    assert [time for time, _ in simulation.started] == [0.0, 0.0]
     assert seen[0] == (0.0, (0, "posts"), False)
-    # There is no room for anything more, and it takes none.
-    assert seen[1:4] == [(0.0, (1, name), True) for name in NAMES]
+    # Both places are taken, but a cached section needs none.
+    assert seen[1:4] == [(0.0, (1, name), True) for name in SECTIONS]
     assert [time for time, _, _ in seen[4:]] == [9.0, 9.0]
 
 
-async def test_a_plan_is_begun_when_there_is_room_for_it() -> None:
-    taken = list[float]()
+async def test_a_plan_is_started_when_there_is_room_for_its_calls() -> None:
+    started = list[float]()
 
     def plans() -> Iterator[Plan]:
         for subject in range(6):
-            taken.append(now())
+            started.append(now())
             yield a_plan(subject, ["posts"])
 
     upstream = FakeUpstream(seconds=1)
     async for _ in compose(plans(), a_context(), upstream, lambda _: {}, at_once=2):
-        # One waits at the door.
-        assert len(taken) <= len(upstream.began) + 1
+        # One more plan waits for room.
+        assert len(started) <= len(upstream.began) + 1
     assert upstream.began == [0, 0, 1, 1, 2, 2]
-    assert taken == [0, 0, 0, 1, 1, 2]
+    assert started == [0, 0, 0, 1, 1, 2]
 
 
-async def test_plans_that_are_over_are_held_by_nobody() -> None:
+async def test_completed_plans_are_not_kept_in_memory() -> None:
     class Questions(dict[str, Question]):
-        """To be watched, which a plain dict cannot be."""
+        """Can be referenced weakly, which a plain dict cannot."""
 
-    counting_attempts = WeakValueDictionary[int, Questions]()
+    in_memory = WeakValueDictionary[int, Questions]()
 
     def plans() -> Iterator[Plan]:
         for subject in range(100):
             questions = Questions(a_plan(subject).questions)
-            counting_attempts[subject] = questions
+            in_memory[subject] = questions
             yield Plan(A_VIEW, subject, questions, frozenset())
 
-    over = most = 0
+    completed = max_in_memory = 0
     async for step in compose(plans(), a_context(), FakeUpstream(1), lambda _: {}, at_once=6):
         assert step is not None
-        over += step.last
-        most = max(most, len(counting_attempts))
-    assert over == 100
-    assert most <= 6
+        completed += step.last
+        max_in_memory = max(max_in_memory, len(in_memory))
+    assert completed == 100
+    assert max_in_memory <= 6
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 6])
-async def test_a_bug_is_raised_and_ends_all_that_is_under_way(at_once: int) -> None:
+async def test_a_bug_is_raised_and_cancels_the_calls_in_flight(at_once: int) -> None:
     upstream, bug = FakeUpstream(seconds=60), ZeroDivisionError("ours")
 
     async def fetch(call: Call) -> Answer:
-        if name_of(call) == (0, "user"):
+        if id_of(call) == (0, "user"):
             await asyncio.sleep(1)
             raise bug
         return await upstream(call)
 
     async def composed() -> None:
-        plans = [a_plan(0, required=NAMES), a_plan(1), a_plan(2)]
+        plans = [a_plan(0, required=SECTIONS), a_plan(1), a_plan(2)]
         async for _ in compose(plans, a_context(), fetch, lambda _: {}, at_once=at_once):
             raise AssertionError
 
@@ -273,21 +284,32 @@ async def test_a_bug_is_raised_and_ends_all_that_is_under_way(at_once: int) -> N
         (1.6, [(1.6, False), (2.5, True), (4.0, True), (4.3, True)]),
     ],
 )
-async def test_a_silence_is_told_after_each_while_of_it(
+async def test_a_heartbeat_is_yielded_after_each_interval_without_a_completion(
     heartbeat: float | None, steps: list[tuple[float, bool]]
 ) -> None:
-    fates = {(0, name): Fate(time) for name, time in zip(NAMES, (2.5, 4.0, 4.3), strict=True)}
-    world = World([a_plan(0)], fates)
+    seconds = zip(SECTIONS, (2.5, 4.0, 4.3), strict=True)
+    simulation = Simulation([a_plan(0)], {(0, name): Behaviour(time) for name, time in seconds})
     seen = list[tuple[float, bool]]()
     composed = compose(
-        world.plans, a_context(), world.fetch, world.found, at_once=3, heartbeat=heartbeat
+        simulation.plans,
+        a_context(),
+        simulation.fetch,
+        simulation.cached,
+        at_once=3,
+        heartbeat=heartbeat,
     )
     async for step in composed:
         seen.append((round(now(), 3), step is not None))
     assert seen == steps
 
 
-async def test_nothing_comes_of_a_plan_after_its_last_step() -> None:
-    fates = {(0, "user"): Fate(1, NotFound("nobody")), (0, "posts"): Fate(stored=True)}
-    world = World([a_plan(0)], {**fates, (0, "todos"): Fate()})
-    assert [step.last for step in await world.steps(at_once=1)] == [False, True]
+async def test_a_plan_decided_by_a_404_has_no_step_after_its_last() -> None:
+    simulation = Simulation(
+        [a_plan(0)],
+        {
+            (0, "user"): Behaviour(1, NotFound("nobody")),
+            (0, "posts"): Behaviour(cached=True),
+            (0, "todos"): Behaviour(),
+        },
+    )
+    assert [step.last for step in await simulation.steps(at_once=1)] == [False, True]
