@@ -1,3 +1,5 @@
+"""The settings: what is read, from where, and the error for what is invalid."""
+
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ from pydantic import SecretStr
 
 from app.settings import ConfigError, Settings, UpstreamSettings, load, unknown
 
-SECRET = "do not repeat me"  # wrong for every variable, for its spaces
+SECRET = "do not print me"  # invalid in every variable, because of its spaces
 
 
 @pytest.fixture
@@ -13,13 +15,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_with_nothing_set_the_demo_answers() -> None:
+def test_without_settings_the_demo_is_the_upstream() -> None:
     settings = load()
     assert settings.demo
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
 
 
-def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
+def test_every_type_of_setting_is_read(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("LOG_LEVEL", "WARNING")
     environment.setenv("UPSTREAM_URL", "https://fallback.test:8443/base/")
     environment.setenv("UPSTREAMS__USERS__URLS", " http://a.test , http://[::1]:81/x/,")
@@ -41,7 +43,7 @@ def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "read"),
+    ("name", "value", "parsed"),
     [
         *(("RETRIES", str(number), number) for number in (0, 1, 10)),
         *(("RETRY_BUDGET", text, float(text)) for text in ("0", "0.05", "1")),
@@ -51,22 +53,22 @@ def test_every_kind_of_value_is_read(environment: pytest.MonkeyPatch) -> None:
         ("STALE_IF_ERROR", "86400", 86400.0),
     ],
 )
-def test_how_each_upstream_is_asked_can_be_set(
-    environment: pytest.MonkeyPatch, name: str, value: str, read: object
+def test_retry_hedge_and_stale_settings_are_those_of_one_upstream(
+    environment: pytest.MonkeyPatch, name: str, value: str, parsed: object
 ) -> None:
     environment.setenv(f"UPSTREAMS__POSTS__{name}", value)
     upstreams = load().upstreams
-    assert upstreams.posts == UpstreamSettings.model_validate({name.lower(): read})
+    assert upstreams.posts == UpstreamSettings.model_validate({name.lower(): parsed})
     assert upstreams.users == UpstreamSettings()
 
 
-def test_by_default_it_is_asked_three_times_one_after_the_other_and_nothing_is_kept() -> None:
+def test_by_default_there_are_two_retries_no_hedge_and_no_cache() -> None:
     default = UpstreamSettings()
     assert (default.retries, default.retry_budget, default.hedge) == (2, 0.2, "off")
     assert (default.ttl, default.stale_while_revalidate, default.stale_if_error) == (0, 0, 0)
 
 
-WRONG = {
+INVALID = {
     "PORT": ["many", "-1", "65536", "80.5"],
     "LOG_LEVEL": ["loud"],
     "LOG_FORMAT": ["xml"],
@@ -107,9 +109,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+    ("name", "value"), [(name, value) for name, values in INVALID.items() for value in values]
 )
-def test_a_wrong_value_is_told_in_one_line_by_its_name(
+def test_an_invalid_setting_is_one_line_that_names_it(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
@@ -121,9 +123,9 @@ def test_a_wrong_value_is_told_in_one_line_by_its_name(
     assert SECRET not in line
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", INVALID)
 @pytest.mark.parametrize("value", [SECRET, f"http://me:{SECRET}@a.test", f'["{SECRET}"]'])
-def test_a_wrong_value_is_never_repeated(
+def test_an_invalid_value_is_not_in_the_error(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
@@ -132,8 +134,8 @@ def test_a_wrong_value_is_never_repeated(
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", WRONG["UPSTREAMS__TODOS__HEDGE"])
-def test_what_may_be_a_word_or_a_number_is_told_as_one_choice(
+@pytest.mark.parametrize("value", INVALID["UPSTREAMS__TODOS__HEDGE"])
+def test_an_invalid_hedge_is_one_error_with_all_choices(
     environment: pytest.MonkeyPatch, value: str
 ) -> None:
     environment.setenv("UPSTREAMS__TODOS__HEDGE", value)
@@ -145,7 +147,7 @@ def test_what_may_be_a_word_or_a_number_is_told_as_one_choice(
     assert {"off", "auto", "seconds"} <= set(line.replace(",", "").split())
 
 
-def test_two_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
+def test_two_invalid_settings_are_in_one_error(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("PORT", "many")
     environment.setenv("UPSTREAMS__POSTS__TTL", "long")
     with pytest.raises(ConfigError, match=r"PORT: .*; UPSTREAMS__POSTS__TTL: "):
@@ -153,37 +155,39 @@ def test_two_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("configured", "lacking"),
+    ("configured", "missing"),
     [
         (["USERS"], "UPSTREAMS__POSTS__URLS"),
         (["POSTS", "TODOS"], "UPSTREAMS__USERS__URLS"),
         (["USERS", "POSTS"], "UPSTREAMS__TODOS__URLS"),
     ],
 )
-def test_demo_data_never_stands_beside_real_data(
-    environment: pytest.MonkeyPatch, configured: list[str], lacking: str
+def test_demo_data_is_never_mixed_with_real_data(
+    environment: pytest.MonkeyPatch, configured: list[str], missing: str
 ) -> None:
     for name in configured:
         environment.setenv(f"UPSTREAMS__{name}__URLS", "http://a.test")
-    with pytest.raises(ConfigError, match=f"^{lacking}: must be set, or UPSTREAM_URL"):
+    with pytest.raises(ConfigError, match=f"^{missing}: must be set, or UPSTREAM_URL"):
         load()
     environment.setenv("UPSTREAM_URL", "http://fallback.test")
     assert not load().demo
 
 
-def test_the_longest_time_is_not_below_the_usual_one(environment: pytest.MonkeyPatch) -> None:
+def test_request_timeout_max_below_request_timeout_is_invalid(
+    environment: pytest.MonkeyPatch,
+) -> None:
     environment.setenv("REQUEST_TIMEOUT_MAX", "1")
     with pytest.raises(ConfigError, match="REQUEST_TIMEOUT: must not be above"):
         load()
 
 
-def test_an_empty_value_is_not_set(environment: pytest.MonkeyPatch) -> None:
-    for name in WRONG:
+def test_an_empty_value_counts_as_unset(environment: pytest.MonkeyPatch) -> None:
+    for name in INVALID:
         environment.setenv(name, "")
     assert load() == Settings()
 
 
-def test_a_file_is_read_and_the_environment_wins(
+def test_the_environment_overrides_the_env_file(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / ".env"
@@ -194,7 +198,7 @@ def test_a_file_is_read_and_the_environment_wins(
     assert (settings.port, settings.fan_out, settings.upstreams.users.ttl) == (2, 3, 5.0)
 
 
-def test_a_misspelt_variable_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAMS__USERS__URLS", "http://a.test")
     monkeypatch.setenv("upstreams__posts__max_body", "1")
     assert unknown() == []
@@ -212,5 +216,5 @@ def test_an_unreadable_env_file_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("host", ["localhost", "10.0.0.1", "[::1]", "a-b.c_d.test.", "A1"])
-def test_hosts_as_they_come_are_taken(host: str) -> None:
+def test_every_form_of_host_is_valid(host: str) -> None:
     assert Settings(upstream_url=f"http://{host}:81/x").upstream_url == f"http://{host}:81/x"

@@ -1,3 +1,5 @@
+"""The header `X-Demo-Fault`."""
+
 import pytest
 
 from app.demo.faults import UnknownFault, parse_faults
@@ -7,14 +9,14 @@ def test_no_header_is_no_fault() -> None:
     assert parse_faults("") == {}
 
 
-def test_faults_are_told_by_section_whatever_the_spacing() -> None:
+def test_faults_are_parsed_by_section_whatever_the_spacing() -> None:
     assert parse_faults("posts=slow,  todos = malformed ,") == {
         "posts": "slow",
         "todos": "malformed",
     }
 
 
-def test_the_last_word_on_a_section_counts() -> None:
+def test_the_last_fault_of_a_section_counts() -> None:
     assert parse_faults("user=failing, user=missing") == {"user": "missing"}
 
 
@@ -27,6 +29,6 @@ def test_the_last_word_on_a_section_counts() -> None:
         ("slow", "'slow' is no section"),
     ],
 )
-def test_a_typo_is_answered_with_what_there_is(header: str, message: str) -> None:
+def test_an_unknown_fault_lists_the_known_ones(header: str, message: str) -> None:
     with pytest.raises(UnknownFault, match=message):
         parse_faults(header)

@@ -1,3 +1,5 @@
+"""The sources: questions, models of resources, and decoding."""
+
 import json
 from typing import Any
 
@@ -38,7 +40,7 @@ PROFILE: dict[str, Any] = {
         (todos_of(MAX_ID), "todos", "/todos?userId=9007199254740991", False),
     ],
 )
-def test_a_question_knows_where_to_ask(
+def test_a_question_has_its_upstream_and_target(
     question: Question, upstream: str, target: str, not_found_on_404: bool
 ) -> None:
     assert (question.upstream, question.target) == (upstream, target)
@@ -46,30 +48,28 @@ def test_a_question_knows_where_to_ask(
 
 
 @pytest.mark.parametrize(
-    ("question", "said"),
+    ("question", "body"),
     [(user(1), USER | PROFILE), (posts_by(1), [POST, POST | {"id": 2}]), (todos_of(1), [TODO])],
 )
-def test_what_the_upstream_says_comes_through_field_by_field(
-    question: Question, said: object
-) -> None:
-    assert json.loads(question.decode(json.dumps(said).encode()).json) == said
+def test_decoding_keeps_every_field(question: Question, body: object) -> None:
+    assert json.loads(question.decode(json.dumps(body).encode()).json) == body
 
 
 def test_unknown_fields_are_ignored() -> None:
     extra = USER | PROFILE | {"__proto__": {}, "user-id": 9}
-    told = json.loads(user(1).decode(json.dumps(extra).encode()).json)
-    assert told == USER | PROFILE
+    decoded = json.loads(user(1).decode(json.dumps(extra).encode()).json)
+    assert decoded == USER | PROFILE
 
 
-def test_a_profile_may_be_unknown() -> None:
-    told = json.loads(user(1).decode(json.dumps(USER).encode()).json)
-    assert told == USER | dict.fromkeys(PROFILE)
+def test_a_user_without_a_profile_has_null_fields() -> None:
+    decoded = json.loads(user(1).decode(json.dumps(USER).encode()).json)
+    assert decoded == USER | dict.fromkeys(PROFILE)
 
 
 @pytest.mark.parametrize(
     ("model", "good", "broken"),
     [
-        *((User, USER, {"id": wrong}) for wrong in (0, -1, "1", 1.5, True, None, MAX_ID + 1)),
+        *((User, USER, {"id": invalid}) for invalid in (0, -1, "1", 1.5, True, None, MAX_ID + 1)),
         (User, USER, {"name": None}),
         (User, USER, {"address": {"street": "s"}}),
         (Post, POST, {"userId": "1"}),
@@ -78,7 +78,7 @@ def test_a_profile_may_be_unknown() -> None:
         (Todo, TODO, {"completed": 0}),
     ],
 )
-def test_nothing_is_guessed(
+def test_the_models_are_strict(
     model: type[Resource], good: dict[str, Any], broken: dict[str, Any]
 ) -> None:
     model.model_validate_json(json.dumps(good))
@@ -87,7 +87,7 @@ def test_nothing_is_guessed(
 
 
 @pytest.mark.parametrize("question", [user(1), posts_by(1), todos_of(1)])
-def test_another_shape_is_refused(question: Question) -> None:
+def test_a_body_of_another_shape_is_an_invalid_payload(question: Question) -> None:
     for body in (b"null", b'"text"', b'[{"id":1}]', b'{"items":[]}'):
         with pytest.raises(InvalidPayload):
             question.decode(body)

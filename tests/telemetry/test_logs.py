@@ -1,8 +1,9 @@
+"""The log: one line an event, as JSON or text, with what libraries log among them."""
+
 import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -31,12 +32,9 @@ from app.resilience.events import (
 from app.settings import Settings
 from app.telemetry.logs import ToStructlog, event_logger, logger
 from tests.fakes import a_call
+from tests.in_process import log_lines
 
 Captured = pytest.CaptureFixture[str]
-
-
-def lines(capsys: Captured) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def a_third_attempt() -> Call:
@@ -54,12 +52,12 @@ def a_third_attempt() -> Call:
         (InvalidPayload("the body is too large"), "invalid_payload", "the body is too large"),
     ],
 )
-def test_a_failed_attempt_is_one_line_that_says_whose_fault_it_is(
+def test_a_failed_attempt_is_one_log_line_with_reason_and_cause(
     capsys: Captured, failure: Failure, reason: str, cause: str
 ) -> None:
     emit = event_logger(logger(Settings(log_format="json")))
     emit(AttemptEnded(a_third_attempt(), 1, 0.8004, failure))
-    (line,) = lines(capsys)
+    (line,) = log_lines(capsys)
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "event": "attempt failed",
@@ -74,49 +72,49 @@ def test_a_failed_attempt_is_one_line_that_says_whose_fault_it_is(
     }
 
 
-_LATE = Timeout("no answer", cause="attempt timeout")
-_OF_POSTS = {"upstream": "posts", "request_id": "test"}
-_SECOND = {"upstream": "posts", "mirror": 1}
+TIMEOUT = Timeout("no answer", cause="attempt timeout")
+POSTS = {"upstream": "posts", "request_id": "test"}
+SECOND_MIRROR = {"upstream": "posts", "mirror": 1}
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "expected"),
     [
         (
-            Retrying(a_call(), _LATE, 0.0204),
-            {"event": "retrying", "level": "info", **_OF_POSTS, "reason": "timeout", "in_ms": 20},
+            Retrying(a_call(), TIMEOUT, 0.0204),
+            {"event": "retrying", "level": "info", **POSTS, "reason": "timeout", "in_ms": 20},
         ),
-        (BudgetSpent(a_call()), {"event": "retry budget spent", "level": "info", **_OF_POSTS}),
+        (BudgetSpent(a_call()), {"event": "retry budget spent", "level": "info", **POSTS}),
         (
             BreakerStateChanged("posts", 1, "open"),
-            {"event": "breaker open", "level": "warning", **_SECOND},
+            {"event": "breaker open", "level": "warning", **SECOND_MIRROR},
         ),
         (
             BreakerStateChanged("posts", 1, "half_open"),
-            {"event": "breaker half_open", "level": "warning", **_SECOND},
+            {"event": "breaker half_open", "level": "warning", **SECOND_MIRROR},
         ),
         (
             BreakerStateChanged("posts", 1, "closed"),
-            {"event": "breaker closed", "level": "info", **_SECOND},
+            {"event": "breaker closed", "level": "info", **SECOND_MIRROR},
         ),
         (
-            ServedStale(a_call(), _LATE),
-            {"event": "served stale", "level": "warning", **_OF_POSTS, "reason": "timeout"},
+            ServedStale(a_call(), TIMEOUT),
+            {"event": "served stale", "level": "warning", **POSTS, "reason": "timeout"},
         ),
         (
-            RefreshEnded(a_call(), _LATE),
-            {"event": "refresh failed", "level": "warning", **_OF_POSTS, "reason": "timeout"},
+            RefreshEnded(a_call(), TIMEOUT),
+            {"event": "refresh failed", "level": "warning", **POSTS, "reason": "timeout"},
         ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else value["event"],
 )
-def test_what_was_tried_and_what_it_came_to_is_one_line(
-    capsys: Captured, event: Event, told: dict[str, object]
+def test_retry_breaker_stale_and_refresh_events_are_one_log_line_each(
+    capsys: Captured, event: Event, expected: dict[str, object]
 ) -> None:
     event_logger(logger(Settings(log_format="json")))(event)
-    (line,) = lines(capsys)
+    (line,) = log_lines(capsys)
     assert line.pop("timestamp").endswith("Z")
-    assert line == told
+    assert line == expected
 
 
 @pytest.mark.parametrize(
@@ -133,15 +131,13 @@ def test_what_was_tried_and_what_it_came_to_is_one_line(
     ],
     ids=lambda event: type(event).__name__,
 )
-def test_what_comes_with_healthy_traffic_is_not_worth_a_line(
-    capsys: Captured, event: Event
-) -> None:
+def test_events_of_healthy_traffic_are_not_logged(capsys: Captured, event: Event) -> None:
     event_logger(logger(Settings(log_format="json", log_level="debug")))(event)
-    assert lines(capsys) == []
+    assert log_lines(capsys) == []
 
 
 @pytest.mark.parametrize(
-    ("level", "told"),
+    ("level", "logged"),
     [
         ("debug", ["debug", "info", "warning", "error"]),
         ("info", ["info", "warning", "error"]),
@@ -149,33 +145,35 @@ def test_what_comes_with_healthy_traffic_is_not_worth_a_line(
         ("error", ["error"]),
     ],
 )
-def test_what_is_below_the_level_is_not_told(capsys: Captured, level: str, told: list[str]) -> None:
+def test_messages_below_the_log_level_are_not_logged(
+    capsys: Captured, level: str, logged: list[str]
+) -> None:
     log = logger(Settings.model_validate({"log_format": "json", "log_level": level}))
     for name in ("debug", "info", "warning", "error"):
-        getattr(log, name)("said", more={"a": [1, None]})
-    assert [(line["level"], line["event"], line["more"]) for line in lines(capsys)] == [
-        (name, "said", {"a": [1, None]}) for name in told
+        getattr(log, name)("message", more={"a": [1, None]})
+    assert [(line["level"], line["event"], line["more"]) for line in log_lines(capsys)] == [
+        (name, "message", {"a": [1, None]}) for name in logged
     ]
 
 
-def test_away_from_a_terminal_lines_are_json(capsys: Captured) -> None:
-    logger(Settings(log_format="auto")).info("said")
-    assert [line["event"] for line in lines(capsys)] == ["said"]
+def test_log_format_auto_is_json_without_a_terminal(capsys: Captured) -> None:
+    logger(Settings(log_format="auto")).info("message")
+    assert [line["event"] for line in log_lines(capsys)] == ["message"]
 
 
-def test_for_people_lines_are_text(capsys: Captured) -> None:
-    logger(Settings(log_format="console")).info("said", port=8000)
+def test_log_format_console_is_text(capsys: Captured) -> None:
+    logger(Settings(log_format="console")).info("message", port=8000)
     text = capsys.readouterr().out
-    assert "said" in text
+    assert "message" in text
     assert "8000" in text
     with pytest.raises(ValueError, match="Expecting"):
         json.loads(text)
 
 
-def test_an_exception_is_told_within_its_line(capsys: Captured) -> None:
+def test_an_exception_is_logged_within_its_line(capsys: Captured) -> None:
     several = ExceptionGroup("several", [ZeroDivisionError("ours")])
     logger(Settings(log_format="json")).error("internal error", exc_info=several)
-    (line,) = lines(capsys)
+    (line,) = log_lines(capsys)
     assert "ZeroDivisionError: ours" in line["exception"]
 
 
@@ -191,42 +189,42 @@ def a_library() -> Iterator[logging.Logger]:
         log.setLevel(logging.NOTSET)
 
 
-def test_what_the_envelope_has_told_is_not_told_again_by_the_server(capsys: Captured) -> None:
+def test_a_bug_that_the_middleware_logged_is_not_logged_again_for_uvicorn(capsys: Captured) -> None:
     with a_library() as library:
         library.error("Exception in ASGI application\n")
         library.error("Exception in something else\n")
-    assert [line["event"] for line in lines(capsys)] == ["Exception in something else\n"]
+    assert [line["event"] for line in log_lines(capsys)] == ["Exception in something else\n"]
 
 
-def test_what_libraries_log_comes_in_the_same_lines(capsys: Captured) -> None:
+def test_a_library_warning_is_one_log_line(capsys: Captured) -> None:
     with a_library() as library:
         library.warning("%d of %s\nlost", 3, "five")
         library.critical("100%")
-    first, second = lines(capsys)
+    first, second = log_lines(capsys)
     assert (first["event"], first["logger"]) == ("3 of five\nlost", "a.library")
     assert first["level"] == "warning"
     assert (second["event"], second["level"]) == ("100%", "critical")
 
 
-def test_the_chatter_of_libraries_does_not(capsys: Captured) -> None:
+def test_a_library_message_below_warning_is_not_logged(capsys: Captured) -> None:
     with a_library() as library:
         library.setLevel(logging.DEBUG)
         library.info("hello")
-    assert lines(capsys) == []
+    assert log_lines(capsys) == []
 
 
-def test_a_librarys_exception_comes_with_its_traceback(capsys: Captured) -> None:
+def test_a_library_exception_is_logged_with_its_traceback(capsys: Captured) -> None:
     with a_library() as library:
         library.error("Task exception was never retrieved", exc_info=ZeroDivisionError("theirs"))
-    (line,) = lines(capsys)
+    (line,) = log_lines(capsys)
     assert (line["level"], line["logger"]) == ("error", "a.library")
     assert "ZeroDivisionError: theirs" in line["exception"]
 
 
 @pytest.mark.parametrize("text", ["\udcff", "\x00\x1b[31m", "{}%s", "\u2028", "a\r\nb"])
-def test_no_text_breaks_a_line(capsys: Captured, text: str) -> None:
+def test_no_text_breaks_a_log_line(capsys: Captured, text: str) -> None:
     with a_library() as library:
         library.warning(text)
-    written = capsys.readouterr().out
-    assert written.count("\n") == 1
-    json.loads(written)
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    json.loads(output)
