@@ -173,6 +173,16 @@ def test_demo_data_is_never_mixed_with_real_data(
     assert not load().demo
 
 
+def test_a_forward_header_that_an_upstream_sets_itself_is_invalid(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    environment.setenv("FORWARD_HEADERS", "Authorization, X-Api-Key")
+    environment.setenv("UPSTREAMS__POSTS__HEADERS", '{"x-api-key": "secret"}')
+    with pytest.raises(ConfigError, match=r"^FORWARD_HEADERS: x-api-key is set by") as caught:
+        load()
+    assert "secret" not in str(caught.value)
+
+
 def test_request_timeout_max_below_request_timeout_is_invalid(
     environment: pytest.MonkeyPatch,
 ) -> None:

@@ -91,7 +91,7 @@ async def test_explain_is_on_for_the_demo_unless_turned_off(
 async def test_an_explained_answer_is_no_store_and_not_in_the_response_cache() -> None:
     """The timeline of one request is never sent to another."""
     async with running_service(
-        healthy_upstream(), upstreams=every_upstream(ttl=60), explain="on"
+        healthy_upstream(), upstreams=every_upstream(ttl=60.5), explain="on"
     ) as service:
         plain = [await service.overview() for _ in range(2)][-1]
         condition = {"If_None_Match": plain.headers["etag"]}

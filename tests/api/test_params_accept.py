@@ -99,7 +99,7 @@ async def test_accept_gets_sse_from_an_overview_and_ndjson_from_a_batch(
     assert response.headers["content-type"] == content_type
 
 
-@pytest.mark.parametrize("ttl", [0, 60])
+@pytest.mark.parametrize("ttl", [0, 60.5])
 async def test_accept_decides_despite_route_cache_and_response_cache(
     upstream: respx.MockRouter, ttl: float
 ) -> None:

@@ -1,5 +1,7 @@
 """The response cache: a response is sent again only where a new one would be the same."""
 
+import asyncio
+
 import httpx
 import pytest
 import respx
@@ -8,12 +10,14 @@ from fastapi.responses import Response
 from app.api.responses import ResponseCache
 from app.call import Answer, Tally
 from app.composition.outcome import Outcome
+from tests.api.stream_client import JSON, stream
 from tests.fakes import a_cache_policy, an_answer
-from tests.in_process import POST, every_upstream, running_service, upstream_with
+from tests.in_process import PATH, POST, every_upstream, running_service, upstream_with
 
 pytestmark = pytest.mark.anyio
 
-CACHING = every_upstream(ttl=60)
+CACHING = every_upstream(ttl=60.5)
+"""Not whole seconds: a response is stored until its shortest ttl is a whole number of them."""
 
 
 def outcomes_of(*answers: Answer) -> dict[str, Outcome]:
@@ -50,6 +54,27 @@ def test_the_response_cache_stores_no_large_body() -> None:
     assert responses.get(outcomes, 10.0) is None
 
 
+async def test_a_response_cache_hit_sends_the_stored_body(upstream: respx.MockRouter) -> None:
+    async with running_service(upstream, upstreams=CACHING) as service:
+        _, stored, hit = [await stream(service, PATH, JSON) for _ in range(3)]
+        await asyncio.sleep(0.5)
+        later = await stream(service, PATH, JSON)
+    (_, body), (_, body_of_hit), (_, body_later) = *stored.chunks, *hit.chunks, *later.chunks
+    assert body_of_hit is body
+    assert body_later == body
+    assert body_later is not body
+    assert stored.headers["cache-control"] == hit.headers["cache-control"] == "private, max-age=60"
+
+
+async def test_the_response_cache_stores_no_explained_answer(upstream: respx.MockRouter) -> None:
+    async with running_service(upstream, upstreams=CACHING, explain="on") as service:
+        target = f"{PATH}?explain=true"
+        _, second, third = [await stream(service, target, JSON) for _ in range(3)]
+    (_, body), (_, body_of_third) = *second.chunks, *third.chunks
+    assert b'"timeline"' in body
+    assert body_of_third is not body
+
+
 async def test_an_answer_fetched_with_no_cache_replaces_the_response_cache_entry(
     upstream: respx.MockRouter,
 ) -> None:
@@ -80,7 +105,7 @@ async def test_the_response_cache_keeps_credentials_apart() -> None:
 
     settings = {"forward_headers": ("authorization",), "upstreams": CACHING}
     async with running_service(upstream_with(posts=echo_authorization), **settings) as service:
-        for token in ("one", "two") * 3:
+        for token in [*["one"] * 3, *["two"] * 3, "one", "two"]:
             response = await service.overview(Authorization=token)
             assert response.json()["posts"]["data"][0]["title"] == token
 
