@@ -1,1 +1,1 @@
-"""What the service does when its upstreams do not do well, measured on real processes."""
+"""Faults and overload: what the service does under them, measured on real processes."""

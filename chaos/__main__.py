@@ -1,4 +1,4 @@
-"""`python -m chaos [NAME ...]`: run the scenarios in turn, and print what they find."""
+"""`python -m chaos [NAME ...]`: run the scenarios in turn, and print their figures."""
 
 import argparse
 import asyncio
@@ -13,12 +13,13 @@ import uvloop
 
 from benchmarks.process import BenchmarkError
 from chaos.batch import batch, sections
-from chaos.drops import drops, unread
+from chaos.disconnect import disconnect
 from chaos.figures import Figure
 from chaos.hedging import hedging
 from chaos.isolation import isolation
 from chaos.outage import outage, stale
 from chaos.overload import overload
+from chaos.slow_reader import slow_reader
 from chaos.soak import soak
 
 Scenario = Callable[[Path], AsyncIterator[Figure]]
@@ -31,8 +32,8 @@ SCENARIOS: dict[str, Scenario] = {
     "hedging": hedging,
     "sections": sections,
     "batch": batch,
-    "drops": drops,
-    "unread": unread,
+    "disconnect": disconnect,
+    "slow_reader": slow_reader,
     "soak": soak,
 }
 
@@ -44,10 +45,10 @@ def main() -> int:
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]}; there are {', '.join(SCENARIOS)}")
-    # The service has the first core to itself, and this process, which is both ends, the last.
+    # The service has the first core to itself; this process, clients and upstreams, has the last.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    for end in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(end, signal.default_int_handler)
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)
     try:
         with (
             tempfile.TemporaryDirectory(prefix="chaos-") as directory,

@@ -1,4 +1,4 @@
-"""Answers that come piece by piece: how soon, and what a hundred of them at once do to others."""
+"""Streams and batches: how soon each part is sent, and how batches affect other requests."""
 
 import asyncio
 import contextlib
@@ -11,167 +11,178 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from chaos.figures import Figure, at_most, exactly, percentile, told
+from chaos.figures import Figure, at_most, exactly, info, percentile
 from chaos.load import closed_loop, users
-from chaos.service import NAMES, Answered, Service, served
-from chaos.upstreams import three, urls
-from tests.service.replies import after, good
-from tests.service.running import EVENTS, LINES, NOISE, Stream
+from chaos.service import NAMES, Response, Service, service_process
+from chaos.upstreams import three_upstreams, url_settings
+from tests.service.replies import delayed, good
+from tests.service.running import NOISE
+from tests.service.stream import NDJSON, SSE, Stream
 from tests.service.upstream import Exchange, Upstream
 
-_TIMES = {"user": ("USERS", 0.02), "posts": ("POSTS", 0.05), "todos": ("TODOS", 0.1)}
-_PROMPT = 0.01
-"""Seconds after its upstream in which a section is with the client."""
+_LATENCIES = {"user": ("USERS", 0.02), "posts": ("POSTS", 0.05), "todos": ("TODOS", 0.1)}
+_MAX_DELAY = 0.01
+"""Seconds after its upstream's response in which a section must reach the client."""
 
 _USERS = 100
 _FAN_OUT = 10
-_CALL = 0.05
+_LATENCY = 0.05
 _ROUNDS = 3
-_NEIGHBOURS = 4
+_OTHER_CLIENTS = 4
 
 
 async def sections(directory: Path) -> AsyncIterator[Figure]:
-    """One client at a time, three upstreams of different speed: when does each section come?"""
-    replies = {name: after(seconds) for name, seconds in _TIMES.values()}
-    late: dict[str, list[float]] = defaultdict(list)
+    """One client at a time, three upstreams of different latency: when does each section come?"""
+    replies = {name: delayed(seconds) for name, seconds in _LATENCIES.values()}
+    delays: dict[str, list[float]] = defaultdict(list)
     first: list[float] = []
     async with (
-        three(replies) as upstreams,
-        served(directory, {}, **urls(upstreams)) as service,
+        three_upstreams(replies) as upstreams,
+        service_process(directory, {}, **url_settings(upstreams)) as service,
     ):
         for _ in range(100):
-            seen = await _watched(service, upstreams)
-            first.append(min(came for came, _ in seen.values()))
-            for name, (came, ended) in seen.items():
-                late[name].append(came - ended)
-    fastest = min(seconds for _, seconds in _TIMES.values())
+            times = await _section_times(service, upstreams)
+            first.append(min(received for received, _ in times.values()))
+            for name, (received, ended) in times.items():
+                delays[name].append(received - ended)
+    fastest = min(seconds for _, seconds in _LATENCIES.values())
     name = "sections, time to the first beyond the fastest upstream"
-    yield at_most(f"{name}, median", median(first) - fastest, _PROMPT, "ms")
-    yield at_most(f"{name}, longest", max(first) - fastest, _PROMPT + NOISE, "ms")
-    for section, (_, seconds) in _TIMES.items():
+    yield at_most(f"{name}, median", median(first) - fastest, _MAX_DELAY, "ms")
+    yield at_most(f"{name}, longest", max(first) - fastest, _MAX_DELAY + NOISE, "ms")
+    for section, (_, seconds) in _LATENCIES.items():
         name = f"sections, {section} beyond its upstream's {seconds * 1000:.0f} ms"
-        yield at_most(f"{name}, median", median(late[section]), _PROMPT, "ms")
-        yield at_most(f"{name}, longest", max(late[section]), _PROMPT + NOISE, "ms")
+        yield at_most(f"{name}, median", median(delays[section]), _MAX_DELAY, "ms")
+        yield at_most(f"{name}, longest", max(delays[section]), _MAX_DELAY + NOISE, "ms")
 
 
-async def _watched(
+async def _section_times(
     service: Service, upstreams: dict[str, Upstream]
 ) -> dict[str, tuple[float, float]]:
-    """When each section came, since it was asked for, and when its upstream had told it all."""
+    """Seconds from the request until each section was received, and until its upstream ended."""
     path = f"/v1/users/{next(users)}/overview"
-    came: dict[str, float] = {}
-    async with Stream(service.url, path, EVENTS) as stream:
-        async for piece in stream:
-            for event, data in piece.events:
+    received: dict[str, float] = {}
+    async with Stream(service.url, path, SSE) as stream:
+        async for chunk in stream:
+            for event, data in chunk.events:
                 if event == "section":
                     assert data["section"]["status"] == "ok"
-                    came[data["name"]] = piece.came - stream.asked
-        asked = stream.asked
-    ended = {name: upstreams[upstream].seen[-1].ended for name, (upstream, _) in _TIMES.items()}
-    return {name: (came[name], (end or 0.0) - asked) for name, end in ended.items()}
+                    received[data["name"]] = chunk.received_at - stream.sent_at
+        sent_at = stream.sent_at
+    ended = {
+        name: upstreams[upstream].exchanges[-1].ended for name, (upstream, _) in _LATENCIES.items()
+    }
+    return {name: (received[name], (end or 0.0) - sent_at) for name, end in ended.items()}
 
 
-class _Counting:
-    """Good after `seconds`; counts the attempts in flight for each request of a client."""
+class _CountingReply:
+    """Good after `seconds`; counts the attempts in flight for each client request."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._now: Counter[str] = Counter()
-        self.most: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
+        self.max_in_flight: Counter[str] = Counter()
 
     async def __call__(self, exchange: Exchange) -> None:
-        whose = exchange.headers["x-request-id"]
-        self._now[whose] += 1
-        self.most[whose] = max(self.most[whose], self._now[whose])
+        request_id = exchange.headers["x-request-id"]
+        self._in_flight[request_id] += 1
+        self.max_in_flight[request_id] = max(
+            self.max_in_flight[request_id], self._in_flight[request_id]
+        )
         try:
             if self._seconds:
                 await asyncio.sleep(self._seconds)
         finally:
-            self._now[whose] -= 1
+            self._in_flight[request_id] -= 1
         await good(exchange)
 
 
 async def batch(directory: Path) -> AsyncIterator[Figure]:
-    """A hundred users in one request: within its own bound, and hardly felt by single requests."""
-    async for figure in _batches(directory, "batch", _CALL):
+    """A hundred users in one request: close to its ideal time, with little effect on others."""
+    async for figure in _batches(directory, "batch", _LATENCY):
         yield figure
-    # Without a wait for anything, the batch takes the core that the others need as well.
+    # Without upstream latency, the batch takes the core that the other requests need as well.
     async for figure in _batches(directory, "batch, upstreams in no time", 0.0):
-        yield told(figure.name, figure.value)
+        yield info(figure.name, figure.value)
 
 
-async def _batches(directory: Path, name: str, seconds: float) -> AsyncIterator[Figure]:
-    counting = _Counting(seconds)
+async def _batches(directory: Path, name: str, latency: float) -> AsyncIterator[Figure]:
+    counting = _CountingReply(latency)
     async with (
-        three(dict.fromkeys(NAMES, counting)) as upstreams,
-        served(directory, {}, **urls(upstreams), FAN_OUT=_FAN_OUT, BATCH_MAX=_USERS) as service,
+        three_upstreams(dict.fromkeys(NAMES, counting)) as upstreams,
+        service_process(
+            directory, {}, **url_settings(upstreams), FAN_OUT=_FAN_OUT, BATCH_MAX=_USERS
+        ) as service,
     ):
-        await _asked(service, LINES)
-        least = _USERS * len(NAMES) * seconds / _FAN_OUT
-        for kind, accept in (("JSON", "application/json"), ("NDJSON", LINES)):
-            asked = [await _asked(service, accept) for _ in range(_ROUNDS)]
-            took = median(one.seconds for one in asked)
-            if least:
-                yield at_most(f"{name}, {kind}, time of its bound", took / least, 1.15, "%")
-            yield told(f"{name}, {kind}, time", f"{took * 1000:.0f} ms")
-            yield exactly(f"{name}, {kind}, complete", sum(one.complete for one in asked), _ROUNDS)
+        await _run_batch(service, NDJSON)
+        ideal = _USERS * len(NAMES) * latency / _FAN_OUT
+        for kind, accept in (("JSON", "application/json"), ("NDJSON", NDJSON)):
+            batches = [await _run_batch(service, accept) for _ in range(_ROUNDS)]
+            seconds = median(one.seconds for one in batches)
+            if ideal:
+                yield at_most(f"{name}, {kind}, time of its bound", seconds / ideal, 1.15, "%")
+            yield info(f"{name}, {kind}, time", f"{seconds * 1000:.0f} ms")
+            complete = sum(one.complete for one in batches)
+            yield exactly(f"{name}, {kind}, complete", complete, _ROUNDS)
         alone, beside = [], []
         for _ in range(_ROUNDS):
-            alone += await _neighbours(service)
-            async with _batches_all_the_time(service):
-                beside += await _neighbours(service)
+            alone += await _other_requests(service)
+            async with _batches_meanwhile(service):
+                beside += await _other_requests(service)
         before, after = median(alone), median(beside)
         yield at_most(f"{name}, p50 of others beside it, of that without", after / before, 1.2, "%")
-        yield told(f"{name}, p50 of others", f"{before * 1000:.1f} ms, {after * 1000:.1f} ms")
-        late = percentile(alone, 0.99), percentile(beside, 0.99)
-        yield told(f"{name}, p99 of others", f"{late[0] * 1000:.1f} ms, {late[1] * 1000:.1f} ms")
-        if least:
-            yield at_most(f"{name}, attempts in flight", max(counting.most.values()), _FAN_OUT)
+        yield info(f"{name}, p50 of others", f"{before * 1000:.1f} ms, {after * 1000:.1f} ms")
+        p99s = percentile(alone, 0.99), percentile(beside, 0.99)
+        yield info(f"{name}, p99 of others", f"{p99s[0] * 1000:.1f} ms, {p99s[1] * 1000:.1f} ms")
+        if ideal:
+            max_in_flight = max(counting.max_in_flight.values())
+            yield at_most(f"{name}, attempts in flight", max_in_flight, _FAN_OUT)
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Batch:
     seconds: float
     complete: bool
 
 
-async def _asked(service: Service, accept: str) -> _Asked:
-    """A batch of users whom nobody has asked for before."""
-    those = list(islice(users, _USERS))
-    path = "/v1/overviews?" + "&".join(f"user_id={user}" for user in those)
-    if accept == LINES:
+async def _run_batch(service: Service, accept: str) -> _Batch:
+    """A batch of new users."""
+    user_ids = list(islice(users, _USERS))
+    path = "/v1/overviews?" + "&".join(f"user_id={user}" for user in user_ids)
+    if accept == NDJSON:
         async with Stream(service.url, path, accept, X_Request_Timeout_Ms="10000") as stream:
-            items = [item async for piece in stream for item in piece.lines]
-        seconds = perf_counter() - stream.asked
+            items = [item async for chunk in stream for item in chunk.lines]
+        seconds = perf_counter() - stream.sent_at
     else:
-        answer = await service.get(path, Accept=accept, X_Request_Timeout_Ms="10000")
-        seconds, items = answer.seconds, answer.json["items"]
-        assert [item["user_id"] for item in items] == those
+        response = await service.get(path, Accept=accept, X_Request_Timeout_Ms="10000")
+        seconds, items = response.seconds, response.json["items"]
+        assert [item["user_id"] for item in items] == user_ids
     complete = sum(item["status"] == "ok" and item["overview"]["complete"] for item in items)
-    return _Asked(seconds, complete == _USERS)
+    return _Batch(seconds, complete == _USERS)
 
 
-async def _neighbours(service: Service) -> list[float]:
-    """How long each overview takes that some other clients ask for meanwhile."""
+async def _other_requests(service: Service) -> list[float]:
+    """How long single overviews take, in seconds."""
 
-    async def ask() -> Answered:
+    async def request() -> Response:
         return await service.overview(next(users))
 
-    answers = await closed_loop(ask, _NEIGHBOURS, 2)
-    assert all(one.complete for one in answers)
-    return [one.seconds for one in answers]
+    responses = await closed_loop(request, _OTHER_CLIENTS, 2)
+    assert all(one.complete for one in responses)
+    return [one.seconds for one in responses]
 
 
 @asynccontextmanager
-async def _batches_all_the_time(service: Service) -> AsyncIterator[None]:
-    async def again_and_again() -> None:
-        while True:
-            await _asked(service, LINES)
+async def _batches_meanwhile(service: Service) -> AsyncIterator[None]:
+    """One batch after another for the duration of the block."""
 
-    asking = asyncio.create_task(again_and_again())
+    async def repeat() -> None:
+        while True:
+            await _run_batch(service, NDJSON)
+
+    batches = asyncio.create_task(repeat())
     try:
         yield
     finally:
-        asking.cancel()
+        batches.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asking
+            await batches

@@ -1,4 +1,4 @@
-"""What a scenario found, each in one line: `name: figure (bound) ok|MISSED`."""
+"""The figures of a scenario, printed one a line: `name: figure (bound) ok|MISSED`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value. Without a bound it is there to be read, and cannot be missed."""
+    """One measured value. Without a bound it is for information, and cannot be missed."""
 
     name: str
     value: str
@@ -19,7 +19,7 @@ class Figure:
         return f"{self.name}: {self.value} ({self.bound}) {'ok' if self.ok else 'MISSED'}"
 
 
-def told(name: str, value: str) -> Figure:
+def info(name: str, value: str) -> Figure:
     return Figure(name, value)
 
 

@@ -1,4 +1,4 @@
-"""One upstream call in twenty takes a second: what hedging makes of it, and at what price."""
+"""Hedging: 5 % of the upstream calls take a second. The p99 with hedges, and the extra calls."""
 
 import asyncio
 import random
@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.figures import Figure, at_most, percentile, told
+from chaos.figures import Figure, at_most, info, percentile
 from chaos.load import open_loop, users
-from chaos.service import NAMES, Answered, served
+from chaos.service import NAMES, Response, service_process
 from tests.service.replies import good
 from tests.service.upstream import Exchange, Upstream
 
@@ -24,8 +24,8 @@ _QUICK = 0.02
 _ALL_SLOW = 0.3
 
 
-class _Tail:
-    """Some calls are slow, by chance but the same ones in every run; or all of them are."""
+class _TailLatency:
+    """Good after a while: long for a random share of calls, the same in every run, or for all."""
 
     def __init__(self) -> None:
         self._chance = random.Random(13)
@@ -38,43 +38,43 @@ class _Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ran:
+class _Result:
     p99: float
     cold_p99: float
     calls: float
-    """To upstreams, for each section of the overviews asked for; so is `slow_calls`."""
+    """To upstreams, for each section of the overviews; `slow_calls` are those when all are slow."""
     slow_calls: float
     incomplete: int
     settled: float
-    """When the last answer that felt a slow call came, of those that were asked for at first."""
+    """Seconds into the cold phase at which the last overview that waited for a slow call began."""
 
 
 async def hedging(directory: Path) -> AsyncIterator[Figure]:
-    """The same load with and without; hedges go to the same URL, or to a second mirror."""
-    without = await _ran(directory, "off", 1)
-    yield told("hedging, off", f"p99 {without.p99 * 1000:.0f} ms")
+    """The same load with and without hedges, which go to the same URL or to a second mirror."""
+    without = await _run(directory, "off", 1)
+    yield info("hedging, off", f"p99 {without.p99 * 1000:.0f} ms")
     for mirrors in (1, 2):
         name = f"hedging, {mirrors} URL{'s' * (mirrors > 1)}"
-        ran = await _ran(directory, "auto", mirrors)
-        yield at_most(f"{name}, p99 of off", ran.p99 / without.p99, 0.25, "%")
-        yield told(f"{name}, p99", f"{ran.p99 * 1000:.0f} ms")
-        yield at_most(f"{name}, more calls", ran.calls - 1, 0.08, "%")
-        yield at_most(f"{name}, more calls when all are slow", ran.slow_calls - 1, 0.01, "%")
-        yield at_most(f"{name}, incomplete", ran.incomplete, 0)
-        yield told(
+        result = await _run(directory, "auto", mirrors)
+        yield at_most(f"{name}, p99 of off", result.p99 / without.p99, 0.25, "%")
+        yield info(f"{name}, p99", f"{result.p99 * 1000:.0f} ms")
+        yield at_most(f"{name}, more calls", result.calls - 1, 0.08, "%")
+        yield at_most(f"{name}, more calls when all are slow", result.slow_calls - 1, 0.01, "%")
+        yield at_most(f"{name}, incomplete", result.incomplete, 0)
+        yield info(
             f"{name}, from cold",
-            f"p99 {ran.cold_p99 * 1000:.0f} ms in the first {_COLD:g} s, "
-            f"the last overview without a hedge after {ran.settled:.2f} s",
+            f"p99 {result.cold_p99 * 1000:.0f} ms in the first {_COLD:g} s, "
+            f"the last overview without a hedge after {result.settled:.2f} s",
         )
 
 
-async def _ran(directory: Path, hedge: str, mirrors: int) -> _Ran:
-    """From cold, then steady, then with all calls slow."""
+async def _run(directory: Path, hedge: str, mirrors: int) -> _Result:
+    """A cold phase, a steady one, and one with all calls slow."""
     async with AsyncExitStack() as stack:
-        tails = [_Tail() for _ in NAMES]
+        replies = [_TailLatency() for _ in NAMES]
         upstreams = [
-            [await stack.enter_async_context(Upstream(tail)) for _ in range(mirrors)]
-            for tail in tails
+            [await stack.enter_async_context(Upstream(reply)) for _ in range(mirrors)]
+            for reply in replies
         ]
         urls = {
             f"UPSTREAMS__{name}__URLS": ",".join(one.url for one in each)
@@ -82,28 +82,28 @@ async def _ran(directory: Path, hedge: str, mirrors: int) -> _Ran:
         }
         each = {"ATTEMPT_TIMEOUT": 1.5, "HEDGE": hedge}
         service = await stack.enter_async_context(
-            served(directory, each, REQUEST_TIMEOUT=5, **urls)
+            service_process(directory, each, REQUEST_TIMEOUT=5, **urls)
         )
 
-        async def ask() -> Answered:
+        async def request() -> Response:
             return await service.overview(next(users))
 
-        async def measured(seconds: float) -> tuple[list[Answered], float]:
-            before = sum(len(one.seen) for each in upstreams for one in each)
-            answers = await open_loop(ask, _RATE, seconds)
-            after = sum(len(one.seen) for each in upstreams for one in each)
-            return answers, (after - before) / len(answers) / _SECTIONS
+        async def measure(seconds: float) -> tuple[list[Response], float]:
+            before = sum(len(one.exchanges) for each in upstreams for one in each)
+            responses = await open_loop(request, _RATE, seconds)
+            after = sum(len(one.exchanges) for each in upstreams for one in each)
+            return responses, (after - before) / len(responses) / _SECTIONS
 
-        cold, _ = await measured(_COLD)
-        steady, calls = await measured(_SECONDS)
-        slow: list[Answered] = []
+        cold, _ = await measure(_COLD)
+        steady, calls = await measure(_SECONDS)
+        slow: list[Response] = []
         slow_calls = 1.0
         if hedge != "off":
-            for tail in tails:
-                tail.all_slow = True
-            await measured(3)  # until the change of weather shows
-            slow, slow_calls = await measured(5)
-        return _Ran(
+            for reply in replies:
+                reply.all_slow = True
+            await measure(3)  # until the latency estimate has adapted
+            slow, slow_calls = await measure(5)
+        return _Result(
             p99=percentile([one.seconds for one in steady], 0.99),
             cold_p99=percentile([one.seconds for one in cold], 0.99),
             calls=calls,

@@ -1,4 +1,4 @@
-"""One upstream hangs: those who do not need it must not feel it."""
+"""One upstream hangs: requests that do not need it keep their throughput."""
 
 import asyncio
 import contextlib
@@ -7,57 +7,57 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from chaos.figures import Figure, at_least, told
+from chaos.figures import Figure, at_least, info
 from chaos.load import closed_loop, users
-from chaos.service import Answered, served
-from chaos.upstreams import Switch, three, urls
-from tests.service.replies import after, never
+from chaos.service import Response, service_process
+from chaos.upstreams import Switch, three_upstreams, url_settings
+from tests.service.replies import delayed, never
 from tests.service.upstream import Reply
 
 _ROUNDS = 6
 _SECONDS = 2.0
 _CLIENTS = 8
-_STREAM = 50.0
-"""Requests a second that include the one that hangs, all through both kinds of round."""
+_BACKGROUND_RATE = 50.0
+"""Requests a second that need the upstream that hangs, in both kinds of round."""
 
 
 async def isolation(directory: Path) -> AsyncIterator[Figure]:
-    """Rounds in turn, so that a busy neighbour of this machine is shared by both kinds."""
-    posts = Switch(after(0.05))
-    replies: dict[str, Reply] = {"USERS": after(0.05), "POSTS": posts, "TODOS": after(0.05)}
-    rates: dict[str, list[float]] = {"well": [], "hanging": []}
+    """The rounds alternate, so that a busy neighbour of this machine affects both kinds."""
+    posts = Switch(delayed(0.05))
+    replies: dict[str, Reply] = {"USERS": delayed(0.05), "POSTS": posts, "TODOS": delayed(0.05)}
+    rates: dict[str, list[float]] = {"healthy": [], "hanging": []}
     async with (
-        three(replies) as upstreams,
-        served(directory, {}, **urls(upstreams)) as service,
+        three_upstreams(replies) as upstreams,
+        service_process(directory, {}, **url_settings(upstreams)) as service,
     ):
 
-        async def ask() -> Answered:
+        async def request() -> Response:
             return await service.overview(next(users), "?include=user,todos")
 
-        async def round_() -> float:
-            answers = await closed_loop(ask, _CLIENTS, _SECONDS)
-            return sum(one.complete for one in answers) / _SECONDS
+        async def measure_rate() -> float:
+            responses = await closed_loop(request, _CLIENTS, _SECONDS)
+            return sum(one.complete for one in responses) / _SECONDS
 
-        asking: set[asyncio.Task[Answered]] = set()
+        in_flight: set[asyncio.Task[Response]] = set()
 
-        async def stream() -> None:
+        async def send_background_load() -> None:
             began = perf_counter()
             for number in range(10**9):
-                await asyncio.sleep(max(began + number / _STREAM - perf_counter(), 0))
+                await asyncio.sleep(max(began + number / _BACKGROUND_RATE - perf_counter(), 0))
                 one = asyncio.create_task(service.overview(next(users)))
-                asking.add(one)
-                one.add_done_callback(asking.discard)
+                in_flight.add(one)
+                one.add_done_callback(in_flight.discard)
 
-        streaming = asyncio.create_task(stream())
-        await closed_loop(ask, _CLIENTS, 1)
+        background_load = asyncio.create_task(send_background_load())
+        await closed_loop(request, _CLIENTS, 1)
         for _ in range(_ROUNDS):
-            rates["well"].append(await round_())
-            async with posts.doing(never):
-                rates["hanging"].append(await round_())
-        streaming.cancel()
+            rates["healthy"].append(await measure_rate())
+            async with posts.switched_to(never):
+                rates["hanging"].append(await measure_rate())
+        background_load.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await streaming
-        await asyncio.gather(*asking)
-    well, hanging = median(rates["well"]), median(rates["hanging"])
-    yield told("isolation, all well", f"{well:.0f}/s")
-    yield at_least("isolation, kept while one hangs", hanging / well, 0.95, "%")
+            await background_load
+        await asyncio.gather(*in_flight)
+    healthy, hanging = median(rates["healthy"]), median(rates["hanging"])
+    yield info("isolation, all healthy", f"{healthy:.0f}/s")
+    yield at_least("isolation, kept while one hangs", hanging / healthy, 0.95, "%")

@@ -1,45 +1,46 @@
-"""Load on the service: clients that wait for each other's answers, and clients that do not."""
+"""Load on the service: an open loop at a fixed rate, a closed loop of clients, and bursts."""
 
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 
-from chaos.service import Answered
+from chaos.service import Response
 
-users = itertools.count(1000)  # beyond the one user that the tests' upstream does not know
-"""No user comes twice: nobody can share a flight, or be served from what another one asked."""
+users = itertools.count(1000)  # past the one user that the tests' upstream answers with 404
+"""No user comes twice: no two calls coalesce, and nothing is served from the cache."""
 
-Ask = Callable[[], Awaitable[Answered]]
+Request = Callable[[], Awaitable[Response]]
 
 
-async def open_loop(ask: Ask, rate: float, seconds: float) -> list[Answered]:
-    """`rate` requests a second, evenly, whether or not those before have been answered."""
+async def open_loop(request: Request, rate: float, seconds: float) -> list[Response]:
+    """`rate` requests a second, evenly, whether or not earlier ones have been answered."""
     began = perf_counter()
-    asking: list[asyncio.Task[Answered]] = []
+    tasks: list[asyncio.Task[Response]] = []
     for number in range(round(rate * seconds)):
-        # Late ones go out at once: a pause of the machine must not make the load any lighter.
+        # Late requests are sent at once: a pause of the machine must not lower the load.
         await asyncio.sleep(max(began + number / rate - perf_counter(), 0))
-        asking.append(asyncio.create_task(_one(ask)))
-    return list(await asyncio.gather(*asking))
+        tasks.append(asyncio.create_task(_one(request)))
+    return list(await asyncio.gather(*tasks))
 
 
-async def closed_loop(ask: Ask, clients: int, seconds: float) -> list[Answered]:
-    """Each client asks again as soon as it has its answer."""
+async def closed_loop(request: Request, clients: int, seconds: float) -> list[Response]:
+    """Each client sends its next request as soon as it has its response."""
     end = perf_counter() + seconds
-    answers: list[Answered] = []
+    responses: list[Response] = []
 
     async def client() -> None:
         while perf_counter() < end:
-            answers.append(await ask())
+            responses.append(await request())
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return answers
+    return responses
 
 
-async def at_once(ask: Ask, times: int) -> list[Answered]:
-    return list(await asyncio.gather(*(ask() for _ in range(times))))
+async def burst(request: Request, times: int) -> list[Response]:
+    """So many requests at once."""
+    return list(await asyncio.gather(*(request() for _ in range(times))))
 
 
-async def _one(ask: Ask) -> Answered:
-    return await ask()
+async def _one(request: Request) -> Response:
+    return await request()

@@ -1,4 +1,4 @@
-"""Upstreams that are gone: what it costs to ask them, and what can be told meanwhile."""
+"""Upstream outages: attempts and latency while the breaker is open, and stale-if-error."""
 
 import asyncio
 import random
@@ -10,62 +10,62 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from chaos.figures import Figure, at_least, at_most, exactly, told
-from chaos.load import at_once, open_loop, users
-from chaos.service import Answered, Service, served
-from chaos.upstreams import Switch, refusing, three, urls
-from tests.service.replies import never, saying
+from chaos.figures import Figure, at_least, at_most, exactly, info
+from chaos.load import burst, open_loop, users
+from chaos.service import Response, Service, service_process
+from chaos.upstreams import Switch, three_upstreams, url_settings
+from tests.service.replies import never, respond_with
 from tests.service.running import NOISE
 from tests.service.upstream import Upstream
 
-# Each section loses its upstream in a way of its own, so that one service feels them all.
-_KINDS = {"refused": ("USERS", "user"), "500": ("POSTS", "posts"), "hang": ("TODOS", "todos")}
-_BROKEN = saying(b"", "500 Internal Server Error")
+# Each upstream fails in its own way, so that one service meets all of them.
+_OUTAGES = {"refused": ("USERS", "user"), "500": ("POSTS", "posts"), "hang": ("TODOS", "todos")}
+_ERROR = respond_with(b"", "500 Internal Server Error")
 
 _TTL = 1.0
 _IF_ERROR = 3.0
 _OPEN_SECONDS = 1.0
-"""Seconds that a breaker stays open, by the service's own word."""
-_EDGE = 0.15
-"""Seconds around the end of a window within which either answer is right."""
+"""How long a breaker stays open: the same as the service's own constant."""
+_TOLERANCE = 0.15
+"""Seconds around the end of a window in which either answer is right."""
 
 
 def _down(
-    kind: str, upstreams: Mapping[str, Upstream], switches: Mapping[str, Switch]
+    outage: str, upstreams: Mapping[str, Upstream], switches: Mapping[str, Switch]
 ) -> AbstractAsyncContextManager[None]:
-    name, _ = _KINDS[kind]
-    match kind:
+    name, _ = _OUTAGES[outage]
+    match outage:
         case "refused":
-            return refusing(upstreams[name])
+            return upstreams[name].refusing()
         case "500":
-            return switches[name].doing(_BROKEN)
+            return switches[name].switched_to(_ERROR)
         case _:
-            return switches[name].doing(never)
+            return switches[name].switched_to(never)
 
 
 async def outage(directory: Path) -> AsyncIterator[Figure]:
-    """All calls fail: how many attempts they make, and how long a client waits to hear of it."""
-    switches = {name: Switch() for name, _ in _KINDS.values()}
+    """All calls fail: the attempts they make, and how fast a client gets the failure."""
+    switches = {name: Switch() for name, _ in _OUTAGES.values()}
     async with (
-        three(switches) as upstreams,
-        served(directory, {}, **urls(upstreams)) as service,
+        three_upstreams(switches) as upstreams,
+        service_process(directory, {}, **url_settings(upstreams)) as service,
     ):
-        for kind, (_, section) in _KINDS.items():
+        for kind, (_, section) in _OUTAGES.items():
 
-            async def ask(section: str = section) -> Answered:
+            async def request(section: str = section) -> Response:
                 return await service.overview(next(users), f"?include={section}")
 
-            await open_loop(ask, 50, 1)
+            await open_loop(request, 50, 1)
             async with _down(kind, upstreams, switches):
-                crowd = await at_once(ask, 200)
-                stream = await open_loop(ask, 100, 4)
-            for name, answers in (("200 at once", crowd), ("400 in turn", stream)):
-                attempts = sum(_error(one, section)["attempts"] for one in answers)
-                share = attempts / len(answers)
+                at_once = await burst(request, 200)
+                in_turn = await open_loop(request, 100, 4)
+            for name, responses in (("200 at once", at_once), ("400 in turn", in_turn)):
+                attempts = sum(_error(one, section)["attempts"] for one in responses)
+                share = attempts / len(responses)
                 yield at_most(f"outage, {kind}, attempts a call, {name}", share, 1.25)
             refused = [
                 one.seconds
-                for one in stream
+                for one in in_turn
                 if _error(one, section)["reason"] == "circuit_open"
                 and _error(one, section)["attempts"] == 0
             ]
@@ -75,113 +75,113 @@ async def outage(directory: Path) -> AsyncIterator[Figure]:
             yield at_most(f"{name}, longest", max(refused or [9]), 0.010 + NOISE, "ms")
 
 
-def _error(answer: Answered, section: str) -> Any:
-    return answer.json["sections"][section]["error"]
+def _error(response: Response, section: str) -> Any:
+    return response.json["sections"][section]["error"]
 
 
 @dataclass(slots=True)
-class _Watched:
-    """What one section's client saw: each answer with its age by the clock, in seconds."""
+class _Observed:
+    """What the client of one section saw during and after an outage."""
 
     wrong: list[str] = field(default_factory=list)
     stale: int = 0
     failed: int = 0
     opened: bool = False
     fresh_after: float = 0.0
-    asked: int = 0
+    requests_until_fresh: int = 0
 
 
 async def stale(directory: Path) -> AsyncIterator[Figure]:
-    """What was good is told until its window ends, then the failure; and it comes back."""
-    async for figure in _staled(directory, "closed", {"RETRIES": 0}, every=0.45):
+    """Stale data until its window ends, then the failure; fresh data after the outage."""
+    async for figure in _stale(directory, "closed", {"RETRIES": 0}, every=0.45):
         yield figure
-    async for figure in _staled(directory, "open", {}, every=0.05):
+    async for figure in _stale(directory, "open", {}, every=0.05):
         yield figure
 
 
-async def _staled(
+async def _stale(
     directory: Path, breaker: str, settings: Mapping[str, object], every: float
 ) -> AsyncIterator[Figure]:
-    """Few enough calls leave the breaker closed; a crowd opens it."""
-    switches = {name: Switch() for name, _ in _KINDS.values()}
+    """A few calls leave the breaker closed; a burst opens it."""
+    switches = {name: Switch() for name, _ in _OUTAGES.values()}
     each = {"TTL": _TTL, "STALE_IF_ERROR": _IF_ERROR, "ATTEMPT_TIMEOUT": 0.2, **settings}
     async with (
-        three(switches) as upstreams,
-        served(directory, each, **urls(upstreams)) as service,
+        three_upstreams(switches) as upstreams,
+        service_process(directory, each, **url_settings(upstreams)) as service,
     ):
-        seen = await asyncio.gather(
+        observed = await asyncio.gather(
             *(
-                _watched(service, kind, every, _down(kind, upstreams, switches), breaker == "open")
-                for kind in _KINDS
+                _observe(service, kind, every, _down(kind, upstreams, switches), breaker == "open")
+                for kind in _OUTAGES
             )
         )
-    for kind, one in zip(_KINDS, seen, strict=True):
+    for kind, one in zip(_OUTAGES, observed, strict=True):
         name = f"stale, {kind}, breaker {breaker}"
-        yield told(f"{name}, answers", f"{one.stale} stale, then {one.failed} failed")
+        yield info(f"{name}, answers", f"{one.stale} stale, then {one.failed} failed")
         yield exactly(f"{name}, wrong answers", len(one.wrong), 0)
         for wrong in one.wrong[:3]:
-            yield told(f"{name}, wrong", wrong)
+            yield info(f"{name}, wrong", wrong)
         yield exactly(f"{name}, has opened", one.opened, breaker == "open")
         if breaker == "open":
-            # A probe may just be on its way to the dead one, and take its whole time.
+            # A probe sent just before the upstream is back takes its full attempt timeout.
             bound = _OPEN_SECONDS + 0.2 + every + NOISE
             yield at_most(f"{name}, fresh after", one.fresh_after, bound, "ms")
         else:
-            yield exactly(f"{name}, requests until it is fresh", one.asked, 1)
+            yield exactly(f"{name}, requests until it is fresh", one.requests_until_fresh, 1)
 
 
-async def _watched(
+async def _observe(
     service: Service,
     kind: str,
     every: float,
     down: AbstractAsyncContextManager[None],
-    crowded: bool,
-) -> _Watched:
-    """One user's answers through good and bad times; when `crowded`, others ask as well."""
-    _, section = _KINDS[kind]
+    open_breaker: bool,
+) -> _Observed:
+    """One user's answers during and after an outage; with `open_breaker`, others call as well."""
+    _, section = _OUTAGES[kind]
     query = f"?include={section}"
     user = next(users)
-    seen = _Watched()
+    observed = _Observed()
 
-    async def ask() -> Any:
-        answer = (await service.overview(user, query)).json
-        told = answer.get("sections", answer)[section]
-        reason = told["error"]["reason"] if told["status"] == "failed" else ""
-        seen.opened = seen.opened or reason == "circuit_open"
-        return told
+    async def request() -> Any:
+        body = (await service.overview(user, query)).json
+        answer = body.get("sections", body)[section]
+        reason = answer["error"]["reason"] if answer["status"] == "failed" else ""
+        observed.opened = observed.opened or reason == "circuit_open"
+        return answer
 
-    first = await ask()
-    good = perf_counter()
+    first = await request()
+    fresh_at = perf_counter()
     async with down, asyncio.TaskGroup() as group:
-        if crowded:
-            group.create_task(at_once(lambda: service.overview(next(users), query), 100))
-        while (asked := perf_counter() - good) < _TTL + _IF_ERROR + 1:
-            told = await ask()
-            ended = perf_counter() - good
-            was = "stale" if told.get("stale") else told["status"]
-            as_good = was == "failed" or told["as_of"] == first["as_of"]
-            if not as_good or not _right(was, asked, ended):
-                seen.wrong.append(f"{was} at {asked:.2f} to {ended:.2f} s")
-            seen.stale += was == "stale"
-            seen.failed += was == "failed"
+        if open_breaker:
+            group.create_task(burst(lambda: service.overview(next(users), query), 100))
+        while (began := perf_counter() - fresh_at) < _TTL + _IF_ERROR + 1:
+            answer = await request()
+            ended = perf_counter() - fresh_at
+            status = "stale" if answer.get("stale") else answer["status"]
+            right_as_of = status == "failed" or answer["as_of"] == first["as_of"]
+            if not right_as_of or not _right(status, began, ended):
+                observed.wrong.append(f"{status} at {began:.2f} to {ended:.2f} s")
+            observed.stale += status == "stale"
+            observed.failed += status == "failed"
             await asyncio.sleep(random.uniform(0.9, 1.1) * every)
-    back = perf_counter()
+    recovered_at = perf_counter()
     while True:
-        seen.asked += 1
-        if (await ask())["status"] == "ok":
+        observed.requests_until_fresh += 1
+        if (await request())["status"] == "ok":
             break
         await asyncio.sleep(every)
-    seen.fresh_after = perf_counter() - back
-    return seen
+    observed.fresh_after = perf_counter() - recovered_at
+    return observed
 
 
-def _right(was: str, asked: float, ended: float) -> bool:
-    """Whether an answer that was asked for and came so many seconds after the good one fits in."""
-    fresh, end = _TTL, _TTL + _IF_ERROR
-    match was:
+def _right(status: str, began: float, ended: float) -> bool:
+    """Whether a request between these seconds after the last good answer may have this status."""
+    fresh_until, stale_until = _TTL, _TTL + _IF_ERROR
+    match status:
         case "ok":
-            return asked < fresh + _EDGE
+            return began < fresh_until + _TOLERANCE
         case "stale":
-            return ended > fresh - _EDGE and asked < end + _EDGE
+            return ended > fresh_until - _TOLERANCE and began < stale_until + _TOLERANCE
         case _:
-            return ended > end - _EDGE
+            return ended > stale_until - _TOLERANCE

@@ -1,4 +1,4 @@
-"""The service under test: a process of its own, as it is run in production, and its client."""
+"""The service under test: a process of its own, run as in production, and its client."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ NAMES = ("USERS", "POSTS", "TODOS")
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """What a client got. `status` 0: nothing that is HTTP."""
+class Response:
+    """What a client received. Status 0 stands for a connection error."""
 
     began: float
     seconds: float
@@ -44,24 +44,28 @@ class Service:
     log: Path
     _client: aiohttp.ClientSession
 
-    async def get(self, path: str, **headers: str) -> Answered:
-        """GET as a frontend does. Cancelled, it hangs up."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    async def get(self, path: str, **headers: str) -> Response:
+        """GET as a frontend does. The client disconnects when this is cancelled."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
         began = perf_counter()
         try:
-            async with self._client.get(self.url + path, headers=sent) as answer:
-                text = await answer.text()
-                return Answered(began, perf_counter() - began, answer.status, answer.headers, text)
+            async with self._client.get(self.url + path, headers=named) as response:
+                text = await response.text()
+                seconds = perf_counter() - began
+                return Response(began, seconds, response.status, response.headers, text)
         except aiohttp.ClientError as error:
-            return Answered(began, perf_counter() - began, 0, {}, repr(error))
+            return Response(began, perf_counter() - began, 0, {}, repr(error))
 
-    async def overview(self, user_id: int, query: str = "", **headers: str) -> Answered:
+    async def overview(self, user_id: int, query: str = "", **headers: str) -> Response:
         return await self.get(f"/v1/users/{user_id}/overview{query}", **headers)
 
     async def health(self) -> dict[str, Any]:
-        """What `/readyz` says of each upstream."""
+        """What `/readyz` reports of each upstream."""
         upstreams: dict[str, Any] = (await self.get("/readyz?verbose")).json["upstreams"]
         return upstreams
+
+    def logged_errors(self) -> list[str]:
+        return self.log.read_text().splitlines()
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -69,36 +73,36 @@ class Service:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def sockets(self) -> int:
-        """Connections that the process holds, its listener included."""
-        held = 0
+        """Open sockets of the process, its listener included."""
+        sockets = 0
         for descriptor in Path(f"/proc/{self.pid}/fd").iterdir():
             try:
-                held += str(descriptor.readlink()).startswith("socket:")
-            except FileNotFoundError:  # closed while we looked
+                sockets += str(descriptor.readlink()).startswith("socket:")
+            except FileNotFoundError:  # closed since it was listed
                 pass
-        return held
+        return sockets
 
 
 @asynccontextmanager
-async def served(
+async def service_process(
     directory: Path, each: Mapping[str, object], module: str = "app", **settings: object
 ) -> AsyncIterator[Service]:
     """`python -m app` on a core of its own; `each` are settings of every upstream."""
     port = free_port()
     log = directory / f"{port}.log"
-    told = {f"UPSTREAMS__{name}__{key}": value for key, value in each.items() for name in NAMES}
+    for_each = {f"UPSTREAMS__{name}__{key}": value for key, value in each.items() for name in NAMES}
     environment = {
         "HOST": HOST,
         "PORT": str(port),
         "LOG_FORMAT": "json",
         "LOG_LEVEL": "error",
-        **{name: str(value) for name, value in (told | settings).items()},
+        **{name: str(value) for name, value in (for_each | settings).items()},
     }
-    # The shell gives standard output a place, and is replaced by the service.
+    # The shell redirects standard output to the log, and is then replaced by the service.
     command = ["sh", "-c", f'exec "$0" -m {module} > "$1"', sys.executable, str(log)]
-    core = min(os.sched_getaffinity(0) ^ _ALL or _ALL)
+    core = min(os.sched_getaffinity(0) ^ _ALL_CORES or _ALL_CORES)
     process = server(command, environment, port=port, core=core, directory=directory)
-    # In a thread: while it starts and stops, its upstreams, which are ours, have to answer.
+    # In a thread: the upstreams in this process must respond while the service starts and stops.
     pid = await asyncio.to_thread(process.__enter__)
     try:
         async with aiohttp.ClientSession(
@@ -107,11 +111,11 @@ async def served(
             timeout=aiohttp.ClientTimeout(total=30),
         ) as client:
             service = Service(f"http://{HOST}:{port}", pid, log, client)
-            await service.health()  # the port is open before anybody answers there
+            await service.health()  # the port is open before the service responds
             yield service
     finally:
         await asyncio.to_thread(process.__exit__, None, None, None)
 
 
-_ALL = os.sched_getaffinity(0)
-"""Read before the harness confines itself to one of them."""
+_ALL_CORES = os.sched_getaffinity(0)
+"""Read at import, before this process confines itself to one core."""

@@ -1,35 +1,31 @@
-"""A minute of everything at once: in the end, nothing is held that was taken."""
+"""Soak: a minute of random faults, disconnects and short deadlines; in the end nothing leaked."""
 
 import asyncio
 import contextlib
-import json
-import os
 import random
-import signal
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-from chaos.figures import Figure, at_least, at_most, exactly, told
+from chaos.figures import Figure, at_least, at_most, exactly, info
+from chaos.leaks import INSPECTABLE, dump, holds_permits, increase
 from chaos.load import closed_loop
-from chaos.service import NAMES, Answered, Service, served
+from chaos.service import NAMES, Response, Service, service_process
 from chaos.upstreams import Switch
 from tests.service import faults
-from tests.service.replies import good, never, resource, saying
+from tests.service.replies import good, never, resource, respond_with
 from tests.service.upstream import Exchange, Reply, Upstream
 
 _SECONDS = 60.0
-_WARM = 20.0
+_WARM_UP = 20.0
 _CLIENTS = 32
 _USERS = 400
-"""Few enough that flights are shared and the cache is hit, and so bounded by them."""
-_GROWTH = 10 * 2**20
-_LEAVE = 0.15
-"""Of the clients, before they have their answer."""
+"""Few enough that calls coalesce, the cache is hit, and the cache stays within bounds."""
+_MAX_GROWTH = 10 * 2**20
+_DISCONNECTS = 0.15
+"""The share of clients that disconnect before they have their response."""
 
 _EACH = {
     "HEDGE": "auto",
@@ -45,121 +41,122 @@ async def _reset(exchange: Exchange) -> None:
     exchange.reset()
 
 
-async def _tagged(exchange: Exchange) -> None:
-    """Good for half a second, and then good again if it is asked about."""
+async def _with_etag(exchange: Exchange) -> None:
+    """Fresh for a second, and a 304 for every revalidation."""
     if "if-none-match" in exchange.headers:
-        answer = saying(b"", "304 Not Modified", etag='"1"', cache_control="max-age=1")
+        reply = respond_with(b"", "304 Not Modified", etag='"1"', cache_control="max-age=1")
     else:
         body = resource(exchange.target) or b""
-        answer = saying(body, etag='"1"', cache_control="max-age=1")
-    await answer(exchange)
+        reply = respond_with(body, etag='"1"', cache_control="max-age=1")
+    await reply(exchange)
 
 
 _FAULTS: tuple[Reply, ...] = (
     never,
     _reset,
-    saying(b"", "500 Internal Server Error"),
-    saying(b"", "429 Too Many Requests", retry_after=0),
-    faults.closes_at_once,
+    respond_with(b"", "500 Internal Server Error"),
+    respond_with(b"", "429 Too Many Requests", retry_after=0),
+    faults.closed_at_once,
     faults.truncated,
-    faults.resets_in_the_body,
+    faults.reset_in_body,
     faults.garbage,
-    faults.drips,
-    faults.two_lengths,
-    saying(b"[{]"),
+    faults.dripping_body,
+    faults.two_content_lengths,
+    respond_with(b"[{]"),
 )
 
 
-class _Weather:
-    """Mostly good and quick, often slow, and now and then in a spell when nearly nothing works."""
+class _FlakyReply:
+    """Mostly good, often slow, with a share of faults that changes every few seconds."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)
-        self._spell = 0.0
-        self._bad = 0.1
+        self._changes_at = 0.0
+        self._fault_share = 0.1
 
     async def __call__(self, exchange: Exchange) -> None:
         chance = self._chance
         now = perf_counter()
-        if now > self._spell:
-            self._spell = now + chance.uniform(0.5, 3)
-            self._bad = chance.choice((0.02, 0.1, 0.1, 0.3, 0.9))
-        if chance.random() < self._bad:
+        if now > self._changes_at:
+            self._changes_at = now + chance.uniform(0.5, 3)
+            self._fault_share = chance.choice((0.02, 0.1, 0.1, 0.3, 0.9))
+        if chance.random() < self._fault_share:
             await chance.choice(_FAULTS)(exchange)
             return
         await asyncio.sleep(chance.choice((0, 0.01, 0.01, 0.02, 0.15)))
-        await (_tagged if chance.random() < 0.3 else good)(exchange)
+        await (_with_etag if chance.random() < 0.3 else good)(exchange)
 
 
 async def soak(directory: Path) -> AsyncIterator[Figure]:
-    """Random faults, clients that leave, short deadlines; hedges, mirrors, retries and cache."""
-    held = directory / "held.json"
+    """Random faults, disconnects, short deadlines; with hedges, mirrors, retries and cache."""
+    dump_path = directory / "dump.json"
     chance = random.Random(7)
     async with AsyncExitStack() as stack:
-        replies = [Switch(_Weather(seed)) for seed in range(2 * len(NAMES))]
-        upstreams = [await stack.enter_async_context(Upstream(reply)) for reply in replies]
+        switches = [Switch(_FlakyReply(seed)) for seed in range(2 * len(NAMES))]
+        upstreams = [await stack.enter_async_context(Upstream(switch)) for switch in switches]
         urls = {
             f"UPSTREAMS__{name}__URLS": f"{first.url},{second.url}"
             for name, first, second in zip(NAMES, upstreams[::2], upstreams[1::2], strict=True)
         }
         service = await stack.enter_async_context(
-            served(directory, _EACH, "chaos.watched", CHAOS_HELD=held, FAN_OUT=4, **urls)
+            service_process(directory, _EACH, INSPECTABLE, CHAOS_DUMP=dump_path, FAN_OUT=4, **urls)
         )
-        calm = _held(service, held)
+        before = dump(service, dump_path)
         sockets = service.sockets()
-        weather = closed_loop(lambda: _some_client(service, chance), _CLIENTS, _SECONDS)
-        storm = asyncio.create_task(weather)
+        load = asyncio.create_task(
+            closed_loop(lambda: _random_request(service, chance), _CLIENTS, _SECONDS)
+        )
         memory = []
-        for until in (_WARM, _SECONDS - _WARM):
-            await asyncio.sleep(until)
+        for seconds in (_WARM_UP, _SECONDS - _WARM_UP):
+            await asyncio.sleep(seconds)
             memory.append(service.memory())
-        answers = await storm
-        statuses = Counter(one.status for one in answers)
-        yield told("soak, answers", ", ".join(f"{n} x {s}" for s, n in statuses.most_common()))
-        seen = sum(len(one.seen) for one in upstreams)
-        yield told("soak, upstream calls", str(seen))
-        unfit = sum(statuses[s] for s in statuses if s not in (200, 404, 502, 503, 504, 499))
-        yield exactly("soak, answers that were not foreseen", unfit, 0)
-        yield exactly("soak, errors in the log", len(_errors(service)), 0)
-        for line in _errors(service)[:3]:
-            yield told("soak, error", line[-400:])
+        responses = await load
+        statuses = Counter(one.status for one in responses)
+        yield info("soak, answers", ", ".join(f"{n} x {s}" for s, n in statuses.most_common()))
+        calls = sum(len(one.exchanges) for one in upstreams)
+        yield info("soak, upstream calls", str(calls))
+        unexpected = sum(statuses[s] for s in statuses if s not in (200, 404, 502, 503, 504, 499))
+        yield exactly("soak, unexpected answers", unexpected, 0)
+        errors = service.logged_errors()
+        yield exactly("soak, errors in the log", len(errors), 0)
+        for line in errors[:3]:
+            yield info("soak, error", line[-400:])
         growth = (memory[1] - memory[0]) / 2**20
         yield at_most(
             f"soak, memory grown from {memory[0] / 2**20:.0f} MiB, 20 s to 60 s",
             growth,
-            _GROWTH / 2**20,
+            _MAX_GROWTH / 2**20,
             "MiB",
         )
-        for reply in replies:
-            reply.reply = good
+        for switch in switches:
+            switch.reply = good
         health = await service.health()
         async with asyncio.timeout(10):
-            while _busy(health) or any(one.open for one in upstreams):  # idle ones last 4 s
+            # Idle connections are closed after 4 s.
+            while holds_permits(health) or any(one.open for one in upstreams):
                 await asyncio.sleep(0.1)
                 health = await service.health()
         permits = sum(one["permits"]["in_use"] for one in health.values())
         yield exactly("soak, permits held", permits, 0)
         queued = sum(one["permits"]["queued"] for one in health.values())
         yield exactly("soak, calls in queues", queued, 0)
-        left = sum(len(one.open) for one in upstreams)
-        yield exactly("soak, upstream connections held", left, 0)
-        now = _held(service, held)
-        # Those of the clients are theirs to close.
+        connections = sum(len(one.open) for one in upstreams)
+        yield exactly("soak, upstream connections held", connections, 0)
+        after = dump(service, dump_path)
+        # The connections of the clients stay open.
         more_sockets = service.sockets() - sockets
         yield at_most("soak, sockets more than before", more_sockets, _CLIENTS)
-        tasks = Counter(now["tasks"])
-        tasks.subtract(calm["tasks"])
-        left_over = {name: count for name, count in tasks.items() if count > 0}
-        yield exactly("soak, tasks more than before", left_over or 0, 0)
-        # An entry of the cache holds no call, so what is there belongs to flights or refreshes.
+        more_tasks = increase(before["tasks"], after["tasks"])
+        yield exactly("soak, tasks more than before", more_tasks or 0, 0)
+        # An entry of the cache holds no call: these belong to flights or refreshes.
         for name in ("Call", "Context"):
-            count = now["objects"].get(name, 0) - calm["objects"].get(name, 0)
+            count = after["objects"].get(name, 0) - before["objects"].get(name, 0)
             yield at_most(f"soak, {name} objects more than before", count, 0)
-        well = [await service.overview(10**6 + n) for n in range(20)]
-        yield at_least("soak, complete afterwards, of 20", sum(one.complete for one in well), 20)
+        final = [await service.overview(10**6 + n) for n in range(20)]
+        yield at_least("soak, complete afterwards, of 20", sum(one.complete for one in final), 20)
 
 
-async def _some_client(service: Service, chance: random.Random) -> Answered:
+async def _random_request(service: Service, chance: random.Random) -> Response:
     headers = {}
     if chance.random() < 0.3:
         headers["X_Request_Timeout_Ms"] = str(chance.randint(1, 600))
@@ -168,27 +165,8 @@ async def _some_client(service: Service, chance: random.Random) -> Answered:
     query = chance.choice(("", "", "", "?include=posts", "?require=user", "?include=user,todos"))
     user = 1000 + chance.randrange(_USERS)
     began = perf_counter()
-    patience = chance.uniform(0, 0.2) if chance.random() < _LEAVE else 30
+    disconnect_after = chance.uniform(0, 0.2) if chance.random() < _DISCONNECTS else 30
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(disconnect_after):
             return await service.overview(user, query, **headers)
-    return Answered(began, perf_counter() - began, 499, {}, "")
-
-
-def _busy(health: dict[str, Any]) -> bool:
-    return any(one["permits"]["in_use"] or one["permits"]["queued"] for one in health.values())
-
-
-def _errors(service: Service) -> list[str]:
-    return service.log.read_text().splitlines()
-
-
-def _held(service: Service, path: Path) -> Any:
-    """What the process says that it holds; meanwhile its upstreams have nothing to do."""
-    path.unlink(missing_ok=True)
-    os.kill(service.pid, signal.SIGUSR1)
-    give_up = perf_counter() + 10
-    while not path.exists():
-        assert perf_counter() < give_up
-        time.sleep(0.02)
-    return json.loads(path.read_text())
+    return Response(began, perf_counter() - began, 499, {}, "")

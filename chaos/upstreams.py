@@ -1,22 +1,20 @@
-"""Upstreams that labour, die and come back, on the sockets of the tests' upstream."""
+"""Replies of limited capacity and replies that change, for the upstream of the tests."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
-from benchmarks.process import HOST
 from chaos.service import NAMES
 from tests.service.replies import good
-from tests.service.upstream import Connection, Exchange, Reply, Upstream
+from tests.service.upstream import Exchange, Reply, Upstream
 
 
 class Workers:
-    """So many workers who take the same time for each call, and one queue before them.
+    """A reply by a number of workers that take the same time for each call, and share one queue.
 
-    As with most servers, work goes on for clients that have left.
+    As with most servers, work goes on for clients that have disconnected.
     """
 
     def __init__(self, workers: int, seconds: float) -> None:
@@ -24,7 +22,7 @@ class Workers:
         self._seconds = seconds
         self._queue: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
-        self.most_queued = 0
+        self.max_queued = 0
 
     @property
     def capacity(self) -> float:
@@ -47,38 +45,21 @@ class Workers:
 
     async def _work(self) -> None:
         time = asyncio.get_running_loop().time
-        free = time()
+        free_at = time()
         while True:
             done = await self._queue.get()
             # Timers are late by a millisecond or so, which must not add up to a lower capacity.
-            free = max(free, time() - 0.002) + self._seconds
-            await asyncio.sleep(free - time())
+            free_at = max(free_at, time() - 0.002) + self._seconds
+            await asyncio.sleep(free_at - time())
             if not done.done():
                 done.set_result(None)
 
     async def __call__(self, exchange: Exchange) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(done)
-        self.most_queued = max(self.most_queued, self._queue.qsize())
+        self.max_queued = max(self.max_queued, self._queue.qsize())
         await done
         await good(exchange)
-
-
-@asynccontextmanager
-async def refusing(upstream: Upstream) -> AsyncIterator[None]:
-    """Nobody listens at its port, which nobody else can get meanwhile."""
-    assert upstream._server is not None
-    upstream._server.close()
-    upstream.hang_up()
-    # Bound, but not listening yet.
-    dead = socket.socket()
-    dead.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    dead.bind((HOST, upstream.port))
-    try:
-        yield
-    finally:
-        loop = asyncio.get_running_loop()
-        upstream._server = await loop.create_server(lambda: Connection(upstream), sock=dead)
 
 
 class Switch:
@@ -91,7 +72,7 @@ class Switch:
         await self.reply(exchange)
 
     @asynccontextmanager
-    async def doing(self, reply: Reply) -> AsyncIterator[None]:
+    async def switched_to(self, reply: Reply) -> AsyncIterator[None]:
         before, self.reply = self.reply, reply
         try:
             yield
@@ -100,7 +81,9 @@ class Switch:
 
 
 @asynccontextmanager
-async def three(replies: Mapping[str, Reply] | None = None) -> AsyncIterator[dict[str, Upstream]]:
+async def three_upstreams(
+    replies: Mapping[str, Reply] | None = None,
+) -> AsyncIterator[dict[str, Upstream]]:
     """An upstream for each section."""
     async with AsyncExitStack() as stack:
         yield {
@@ -109,6 +92,5 @@ async def three(replies: Mapping[str, Reply] | None = None) -> AsyncIterator[dic
         }
 
 
-def urls(upstreams: Mapping[str, Upstream]) -> dict[str, str]:
-    """The settings that lead to them."""
+def url_settings(upstreams: Mapping[str, Upstream]) -> dict[str, str]:
     return {f"UPSTREAMS__{name}__URLS": one.url for name, one in upstreams.items()}

@@ -1,4 +1,4 @@
-"""What an upstream in good health says, and the parts that every reply is made of."""
+"""The replies of a healthy upstream, and the parts that every reply is made of."""
 
 import asyncio
 import gzip
@@ -7,26 +7,26 @@ import random
 
 from tests.service.upstream import Exchange, Reply
 
-# In the headers of every answer, and wherever a fault has room for it: no client may ever see it.
+# In the headers of every response, and in the body of many faults: no client may ever see it.
 SECRET = "hush-5eb63bbbe01e"
 
 _UNKNOWN_USER = 999
 
 
 def head(status: str = "200 OK", **headers: object) -> bytes:
-    """The head of an answer; underscores in a name are dashes, and None leaves a header out."""
-    told = {
+    """A response's head; underscores in a name become dashes, and None leaves a header out."""
+    fields = {
         "content_type": "application/json; charset=utf-8",
         "set_cookie": f"session={SECRET}; Path=/",
         "x_powered_by": SECRET,
         **headers,
     }
-    lines = [f"{k.replace('_', '-')}: {v}" for k, v in told.items() if v is not None]
+    lines = [f"{k.replace('_', '-')}: {v}" for k, v in fields.items() if v is not None]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
 
 
-def saying(body: bytes, status: str = "200 OK", **headers: object) -> Reply:
-    """A well-formed answer."""
+def respond_with(body: bytes, status: str = "200 OK", **headers: object) -> Reply:
+    """A well-formed response with a `Content-Length`."""
 
     async def reply(exchange: Exchange) -> None:
         await exchange.send(head(status, content_length=len(body), **headers) + body)
@@ -42,7 +42,7 @@ def posts(user_id: int) -> list[dict[str, object]]:
 
 
 def resource(target: str) -> bytes | None:
-    """The JSON at a path, or None where there is nothing."""
+    """The JSON at a request target, or None for a 404."""
     path, _, query = target.partition("?userId=")
     if path == "/posts":
         return json.dumps(posts(int(query))).encode()
@@ -58,25 +58,25 @@ def resource(target: str) -> bytes | None:
 
 async def good(exchange: Exchange) -> None:
     body = resource(exchange.target)
-    answer = saying(b"{}", "404 Not Found") if body is None else saying(body)
-    await answer(exchange)
+    reply = respond_with(b"{}", "404 Not Found") if body is None else respond_with(body)
+    await reply(exchange)
 
 
-async def compressed(exchange: Exchange) -> None:
+async def gzipped(exchange: Exchange) -> None:
     body = gzip.compress(resource(exchange.target) or b"")
-    await saying(body, content_encoding="gzip")(exchange)
+    await respond_with(body, content_encoding="gzip")(exchange)
 
 
 async def never(exchange: Exchange) -> None:
     await asyncio.Event().wait()
 
 
-def after(seconds: float, most: float | None = None, seed: int = 0) -> Reply:
-    """Good, but only after `seconds`, or some time between `seconds` and `most`."""
+def delayed(seconds: float, at_most: float | None = None, seed: int = 0) -> Reply:
+    """Good after `seconds`, or after a random time between `seconds` and `at_most`."""
     chance = random.Random(seed)
 
     async def reply(exchange: Exchange) -> None:
-        await asyncio.sleep(chance.uniform(seconds, most or seconds))
+        await asyncio.sleep(chance.uniform(seconds, at_most or seconds))
         await good(exchange)
 
     return reply

@@ -1,4 +1,4 @@
-"""What cannot become a request is refused early, and told as a problem; or it has had its time."""
+"""HTTP/1.1 as clients may break it: malformed requests, huge heads, pipelining, idle timeouts."""
 
 import asyncio
 import json
@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.server import http_protocol
-from tests.service.replies import after, never
-from tests.service.running import NOISE, Running, running
+from tests.service.replies import delayed, never
+from tests.service.running import NOISE, RunningService, running_service
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ _OVERVIEW = b"GET /v1/users/1/overview?include=posts HTTP/1.1\r\nHost: service\r
 
 @asynccontextmanager
 async def _connection(
-    service: Running,
+    service: RunningService,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     address = urlsplit(service.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -32,8 +32,8 @@ async def _connection(
         writer.close()
 
 
-async def _said(service: Running, data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Head and problem of the answer to `data`, after which the connection has to end."""
+async def _refusal(service: RunningService, data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Head and problem of the response to `data`, after which the service must disconnect."""
     async with _connection(service) as (reader, writer):
         writer.write(data)
         head, _, body = (await asyncio.wait_for(reader.read(), 2)).partition(b"\r\n\r\n")
@@ -45,9 +45,9 @@ async def _said(service: Running, data: bytes) -> tuple[bytes, dict[str, Any]]:
     [b"\x16\x03\x01\r\n\r\n", b"BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTQ/1.1\r\n\r\n"],
     ids=["not HTTP", "an unknown method", "an unknown version"],
 )
-async def test_what_is_not_http_is_told_so(request_: bytes) -> None:
-    async with running() as service:
-        head, problem = await _said(service, request_)
+async def test_a_malformed_request_gets_a_400_problem(request_: bytes) -> None:
+    async with running_service() as service:
+        head, problem = await _refusal(service, request_)
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"application/problem+json" in head
     assert (problem["type"], problem["status"]) == ("/problems/malformed_request", 400)
@@ -58,26 +58,26 @@ async def test_what_is_not_http_is_told_so(request_: bytes) -> None:
     [(_REQUEST + b"X: ", b"a"), (_REQUEST, b"X: a\r\n"), (b"GET /", b"a")],
     ids=["one long header", "many headers", "a long path"],
 )
-async def test_a_head_without_an_end_is_cut_off(start: bytes, filler: bytes) -> None:
-    # Not a byte more than it takes: what is left unread when a connection ends resets it, and the
-    # answer would be lost on the way.
+async def test_a_head_above_the_limit_gets_a_431_problem(start: bytes, filler: bytes) -> None:
+    # Just one byte above the limit: unread data would turn the close into a reset, and the
+    # response could be lost.
     data = (start + filler * 65_536)[:65_537]
-    async with running() as service:
-        head, problem = await _said(service, data)
+    async with running_service() as service:
+        head, problem = await _refusal(service, data)
     assert head.startswith(b"HTTP/1.1 431 ")
     assert (problem["type"], problem["status"]) == ("/problems/head_too_large", 431)
 
 
-async def test_each_request_of_a_connection_has_its_own_allowance() -> None:
-    async with running() as service, _connection(service) as (reader, writer):
+async def test_the_head_limit_counts_anew_for_each_request_of_a_keep_alive_connection() -> None:
+    async with running_service() as service, _connection(service) as (reader, writer):
         for _ in range(3):
             writer.write(_REQUEST + b"X: %b\r\n\r\n" % (b"a" * 40_000))
             assert b" 200 " in await asyncio.wait_for(reader.readline(), 2)
             await asyncio.wait_for(reader.readuntil(b'"alive"}'), 2)
 
 
-async def test_a_body_is_no_part_of_the_head() -> None:
-    async with running() as service, _connection(service) as (reader, writer):
+async def test_a_request_body_does_not_count_towards_the_head_limit() -> None:
+    async with running_service() as service, _connection(service) as (reader, writer):
         writer.write(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
         assert b" 405 " in await asyncio.wait_for(reader.readline(), 2)
         writer.write(b"a" * 100_000 + _REQUEST + b"\r\n")
@@ -86,45 +86,50 @@ async def test_a_body_is_no_part_of_the_head() -> None:
 
 @pytest.mark.parametrize("behind", [_REQUEST + b"\r\n", b"nonsense\r\n\r\n"])
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_what_is_pipelined_is_dropped_and_the_first_answer_stands(
+async def test_a_pipelined_request_is_dropped_and_the_first_response_closes_the_connection(
     behind: bytes, at_once: bool
 ) -> None:
-    async with running({"posts": after(0.1)}) as service, _connection(service) as (reader, writer):
+    async with (
+        running_service({"posts": delayed(0.1)}) as service,
+        _connection(service) as (reader, writer),
+    ):
         writer.write(_OVERVIEW + behind * at_once)
         await asyncio.wait_for(service.upstreams["posts"].arrivals.get(), 2)
         writer.write(behind * (not at_once))
-        answers = await asyncio.wait_for(reader.read(), 2)
-    assert answers.startswith(b"HTTP/1.1 200 ")
-    assert answers.count(b"HTTP/1.1 ") == 1
-    assert b"connection: close" in answers
+        responses = await asyncio.wait_for(reader.read(), 2)
+    assert responses.startswith(b"HTTP/1.1 200 ")
+    assert responses.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in responses
 
 
-async def test_a_client_that_pipelined_and_hangs_up_takes_its_attempts_along() -> None:
+async def test_a_disconnect_after_pipelining_cancels_the_attempts() -> None:
     async with (
-        running({"posts": never}, {"attempt_timeout": 5}) as service,
+        running_service({"posts": never}, {"attempt_timeout": 5}) as service,
         _connection(service) as (_, writer),
     ):
         writer.write(_OVERVIEW * 2)
         attempt = await asyncio.wait_for(service.upstreams["posts"].arrivals.get(), 2)
-        hung_up = perf_counter()
+        disconnected_at = perf_counter()
         writer.close()
-        assert await asyncio.wait_for(attempt.gone, 2) - hung_up < 0.1 + NOISE
-        assert await service.leftovers() == []
+        assert await asyncio.wait_for(attempt.disconnected, 2) - disconnected_at < 0.1 + NOISE
+        assert await service.leaks() == []
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /liv", _REQUEST], ids=["nothing", "a line", "headers"])
-async def test_a_head_that_does_not_end_in_time_ends_the_connection(
+async def test_an_incomplete_head_is_closed_at_the_idle_timeout(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.2)
-    async with running() as service, _connection(service) as (reader, writer):
+    async with running_service() as service, _connection(service) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 2) == b""
 
 
-async def test_every_head_of_a_connection_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_idle_timeout_starts_anew_for_each_head_of_a_keep_alive_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 1.0)
-    async with running() as service, _connection(service) as (reader, writer):
+    async with running_service() as service, _connection(service) as (reader, writer):
         for _ in range(3):
             writer.write(_REQUEST)
             await asyncio.sleep(0.4)
@@ -134,11 +139,14 @@ async def test_every_head_of_a_connection_has_its_own_time(monkeypatch: pytest.M
         assert await asyncio.wait_for(reader.read(), 2) == b""
 
 
-async def test_neither_the_work_nor_a_body_nor_the_pause_after_it_is_a_head(
+async def test_the_idle_timeout_of_a_head_does_not_run_during_the_response_or_a_request_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.1)
-    async with running({"posts": after(0.3)}) as service, _connection(service) as (reader, writer):
+    async with (
+        running_service({"posts": delayed(0.3)}) as service,
+        _connection(service) as (reader, writer),
+    ):
         for _ in range(2):
             writer.write(_OVERVIEW.replace(b"\r\n\r\n", b"\r\nContent-Length: 1\r\n\r\n"))
             await asyncio.wait_for(reader.readuntil(b'"complete":true'), 2)

@@ -1,33 +1,36 @@
-"""An upstream of our own on raw sockets: it does what its reply does, and counts what it sees."""
+"""An upstream on raw sockets: it answers as its `Reply` does, and records every exchange."""
 
 import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
 from typing import Self, cast
 
+HOST = "127.0.0.1"
+
 
 @dataclass(eq=False)
 class Exchange:
-    """One request, and the connection that waits for its answer. Times are of `perf_counter`."""
+    """One request, and the connection that its response goes to. Times are of `perf_counter`."""
 
     connection: "Connection"
     target: str
     headers: Mapping[str, str]
     began: float = field(default_factory=perf_counter)
     ended: float | None = None
-    gone: asyncio.Future[float] = field(
+    disconnected: asyncio.Future[float] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """When the service closed the connection, if it did so before its answer was out."""
+    """When the service closed the connection, if it did so before the response was sent."""
 
     @property
     def first(self) -> bool:
-        """Whether the connection was made for this request, and not kept from an earlier one."""
+        """Whether this is the first request on its connection, not one on a kept-alive one."""
         return self.connection.exchanges == 1
 
     async def send(self, *parts: bytes) -> None:
@@ -39,9 +42,9 @@ class Exchange:
         self.connection.transport.close()
 
     def reset(self) -> None:
-        """End the connection with a RST, not with the FIN of a polite one."""
-        ended = self.connection.transport.get_extra_info("socket")
-        ended.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        """Close the connection with a RST instead of a FIN."""
+        closing = self.connection.transport.get_extra_info("socket")
+        closing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.transport.abort()
 
 
@@ -60,27 +63,27 @@ class Upstream:
         self._reply = reply
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
-        self.seen: list[Exchange] = []
+        self.exchanges: list[Exchange] = []
         self.arrivals: asyncio.Queue[Exchange] = asyncio.Queue()
-        self.connections = 0
         self.open: set[Connection] = set()
+        self.connections = 0
+        """How many were made, the closed ones included."""
         self.in_flight = 0
-        self.most_in_flight = 0
+        self.max_in_flight = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{HOST}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server((HOST, 0))
         self.port: int = listener.getsockname()[1]
-        if self._reply is refused:  # nobody else gets the port: it is ours until the test is over
+        if self._reply is refused:  # the port stays bound, so that nobody else gets it
             listener.close()
             self._bound = socket.socket()
-            self._bound.bind(("127.0.0.1", self.port))
-            return self
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=listener)
+            self._bound.bind((HOST, self.port))
+        else:
+            await self._listen(listener)
         return self
 
     async def __aexit__(
@@ -93,39 +96,57 @@ class Upstream:
             self._bound.close()
             return
         self._server.close()
-        self.hang_up()
+        self.close_connections()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
-                await task  # a defect of a reply must not pass for the fault it was to be
+                await task  # a bug in a reply must not pass for the fault that it simulates
         await self._server.wait_closed()
 
-    def hang_up(self) -> None:
-        """Close every connection there is, as an upstream does with those that idled too long."""
+    @asynccontextmanager
+    async def refusing(self) -> AsyncIterator[None]:
+        """Refuse connections for the duration of the block; the port stays bound meanwhile."""
+        assert self._server is not None
+        self._server.close()
+        self.close_connections()
+        bound = socket.socket()
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((HOST, self.port))
+        try:
+            yield
+        finally:
+            await self._listen(bound)
+
+    def close_connections(self) -> None:
+        """Close every open connection, as an upstream does with idle ones."""
         for connection in list(self.open):
             connection.transport.close()
 
     def begin(self, exchange: Exchange) -> asyncio.Task[None]:
-        self.seen.append(exchange)
+        self.exchanges.append(exchange)
         self.arrivals.put_nowait(exchange)
         self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        task = asyncio.create_task(self._answer(exchange))
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        task = asyncio.create_task(self._respond(exchange))
         self._tasks.append(task)
         return task
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _listen(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self), sock=listener)
+
+    async def _respond(self, exchange: Exchange) -> None:
         try:
             await self._reply(exchange)
         finally:
-            # In the step that wrote the last byte: the service cannot have it any sooner.
+            # In the same step as the last write, so before the service can have read it.
             self.in_flight -= 1
             exchange.ended = perf_counter()
 
 
 class Connection(asyncio.Protocol):
-    """Cuts requests out of the bytes, and tells a reply at once when its reader has left."""
+    """Parses requests, and cancels the reply when the service disconnects."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -154,13 +175,13 @@ class Connection(asyncio.Protocol):
             self._received = rest
             self.exchanges += 1
             request, *lines = head.decode("latin-1").split("\r\n")
-            named = (line.split(": ", 1) for line in lines)
-            headers = {name.lower(): value for name, value in named}
+            fields = (line.split(": ", 1) for line in lines)
+            headers = {name.lower(): value for name, value in fields}
             self._exchange = Exchange(self, request.split(" ")[1], headers)
             self._task = self._upstream.begin(self._exchange)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._upstream.open.discard(self)
         if self._exchange and self._task and not self._task.done():
-            self._exchange.gone.set_result(perf_counter())
+            self._exchange.disconnected.set_result(perf_counter())
             self._task.cancel()
