@@ -1,1 +1,1 @@
-"""What an overview costs here, beside what it costs in the tutorial's way of writing it."""
+"""What an overview costs in this service, compared with the code of a tutorial."""

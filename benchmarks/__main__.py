@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run every variant in turn and print what an overview costs."""
+"""`python -m benchmarks`: run every variant in turn and print the cost of an overview."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ from .report import (
 from .variants import GATHER, SERVICE, VARIANTS
 
 NEEDED = ("wrk", "nginx")
-"""Programs, each in the Debian package of its name."""
+"""Programs; their Debian packages have the same names."""
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def main() -> int:
     )
     options = parser.parse_args()
 
-    os.environ["PATH"] += ":/usr/sbin"  # where Debian keeps nginx, and few users look
+    os.environ["PATH"] += ":/usr/sbin"  # where Debian has nginx; few users' PATH includes it
     missing = [program for program in NEEDED if shutil.which(program) is None]
     if missing:
         print(f"missing {', '.join(missing)}: apt-get install {' '.join(missing)}", file=sys.stderr)
@@ -50,8 +50,8 @@ def main() -> int:
         return 2
     load_core, core = cores[:2]
     os.sched_setaffinity(0, {load_core})
-    for end in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(end, signal.default_int_handler)
+    for stop in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)
 
     print_header(options.rounds, options.seconds)
     try:
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _all(bench: Bench) -> list[str]:
-    """Every measurement; the goals that were missed."""
+    """Print every measurement, and return the goals that were missed."""
     layers = added()
     print_layers(layers)
     cold = costs(COLD, VARIANTS, bench)
@@ -82,7 +82,7 @@ def _all(bench: Bench) -> list[str]:
 
 
 def _against(root: Path, bench: Bench) -> list[str]:
-    """The service at `root` beside this one; there is no goal to miss."""
+    """Print the service at `root` beside this one; there are no goals to miss."""
     other = replace(SERVICE, name="other checkout", root=root)
     print_comparison(COLD.title, costs(COLD, (SERVICE, other), bench), SERVICE, other)
     return []

@@ -1,4 +1,4 @@
-"""The harness's own requests: one at a time on one connection, to verify and to time."""
+"""The benchmark's own requests, to verify and to time: one at a time on one connection."""
 
 import http.client
 import json
@@ -15,16 +15,16 @@ OVERVIEW = "/v1/users/{}/overview"
 
 
 class Client:
-    """A keep-alive connection that takes nothing but 200 for an answer, and no partial one."""
+    """A keep-alive connection on which any response but a complete 200 is an error."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection(HOST, port, timeout=30)
 
     def get(self, path: str) -> bytes:
-        return self._ask(path)[1]
+        return self._request(path)[1]
 
     def headers(self, path: str) -> Message:
-        return self._ask(path)[0]
+        return self._request(path)[0]
 
     def json(self, path: str) -> Any:
         return json.loads(self.get(path))
@@ -32,7 +32,7 @@ class Client:
     def close(self) -> None:
         self._connection.close()
 
-    def _ask(self, path: str) -> tuple[Message, bytes]:
+    def _request(self, path: str) -> tuple[Message, bytes]:
         try:
             self._connection.request("GET", path)
             response = self._connection.getresponse()
@@ -45,28 +45,28 @@ class Client:
 
 
 def durations(port: int, path: str) -> list[float]:
-    """Seconds that the whole answer takes, for each user in turn."""
+    """Seconds until the response is complete, for each user in turn."""
     with closing(Client(port)) as client:
-        client.get(path.format(USER_IDS[0]))  # pays for connections
-        taken = []
+        client.get(path.format(USER_IDS[0]))  # opens connections
+        seconds = []
         for user_id in USER_IDS:
             began = time.perf_counter()
             client.get(path.format(user_id))
-            taken.append(time.perf_counter() - began)
-    return taken
+            seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def verify(variant: Variant, server: Client, upstream: Client, user_ids: range) -> None:
-    """Each user's overview equals, field by field, what the upstream itself says."""
+    """Check that each user's overview equals the upstream's own data, field by field."""
     for user_id in user_ids:
         expected = {
             "user": upstream.json(f"/users/{user_id}"),
             "posts": upstream.json(f"/posts?userId={user_id}"),
             "todos": upstream.json(f"/todos?userId={user_id}"),
         }
-        answer = server.json(OVERVIEW.format(user_id))
+        response = server.json(OVERVIEW.format(user_id))
         try:
-            sections = variant.sections(answer)
+            sections = variant.sections(response)
         except (KeyError, TypeError, ValueError) as error:
             raise BenchmarkError(f"{variant.name}, user {user_id}: {error!r}") from error
         for name, data in expected.items():

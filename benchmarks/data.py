@@ -1,12 +1,12 @@
-"""Users, posts and todos of our own, in JSONPlaceholder's shape and about its size."""
+"""Generated users, posts and todos, in JSONPlaceholder's shape and about its size."""
 
 import json
 from random import Random
 from typing import Any
 
 USER_IDS = range(1, 11)
-CROWD_IDS = range(1, 101)
-"""More of them, the same ten first: only among many can some be asked for more than others."""
+ALL_USER_IDS = range(1, 101)
+"""Enough of them for requests by Zipf's law; the first ten are `USER_IDS`."""
 POSTS_PER_USER = 10
 TODOS_PER_USER = 20
 
@@ -21,7 +21,7 @@ def bodies() -> dict[str, bytes]:
     """Every body the upstream serves, by `users/1`, `posts/1`, `todos/1` and so on."""
     random = Random(1)  # the same bytes in every run
     resources: dict[str, Any] = {}
-    for user_id in CROWD_IDS:
+    for user_id in ALL_USER_IDS:
         resources[f"users/{user_id}"] = _user(random, user_id)
         resources[f"posts/{user_id}"] = [
             {
@@ -41,7 +41,7 @@ def bodies() -> dict[str, bytes]:
             }
             for number in range(1, TODOS_PER_USER + 1)
         ]
-    # Indented, because the original is: whitespace is a quarter of what a client has to parse.
+    # Indented, as the original is: whitespace is a quarter of what a client has to parse.
     return {path: json.dumps(value, indent=2).encode() for path, value in resources.items()}
 
 

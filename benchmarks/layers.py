@@ -1,9 +1,9 @@
 """`python -m benchmarks.layers`: what the resilience layers add to one call, without a network.
 
-Calls go through the whole pipeline, and the same calls straight to its bottom, in turn; what the
-first cost beyond the second is the layers' own. The bottom gives up its turn once, as any exchange
-does, and answers. Around it all is as the service does it: sixteen requests at once, each with a
-task for each of its calls, every call for something that was never asked for before.
+Calls go through the pipeline, and the same calls directly to an exchange, in turn; the difference
+is the cost of the layers. The exchange yields to the event loop once, as any exchange does, and
+answers. The rest is as in the service: sixteen requests at once, each with a task for each of its
+calls, and no two calls alike.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ from app.telemetry import logs
 from .process import BenchmarkError
 
 REQUESTS = 16
-"""In flight at once."""
+"""In flight at the same time."""
 VIEW = View(
     name="benchmark",
     path="/{number}",
@@ -64,21 +64,21 @@ VIEW = View(
 )
 """Only for its names: each plan has questions of its own."""
 BATCH = REQUESTS * 20
-"""Requests of one sample: short, so that a busy moment spoils few of them."""
+"""Requests of one sample: a short sample, so that a busy moment spoils few of them."""
 REPEATS = 30
-"""Samples of each; the first ones only warm up."""
+"""Samples of each stack, after the warm-up."""
 WARM_UP = 3
 BODY = b"x" * 2000
 
-WHOLE = {"all layers": UNCACHEABLE, "all layers, kept": CachePolicy(inf, inf, inf)}
-"""The pipeline, above a bottom whose answers are stored or not. None is looked up again."""
+PIPELINES = {"all layers": UNCACHEABLE, "all layers, stored": CachePolicy(inf, inf, inf)}
+"""All layers above an exchange whose answers are not cacheable, or are stored but never hit."""
 
 _targets = count()
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A way to ask: `lookup` finds what need not be asked for at all."""
+class Stack:
+    """Some layers above an exchange; `lookup` is that of the cache, if it is one of them."""
 
     fetch: Fetch
     lookup: Callable[[Call], Answer | None] | None = None
@@ -86,42 +86,43 @@ class Ask:
 
 def added(repeats: int = REPEATS) -> Mapping[str, float]:
     """Microseconds of CPU time that each stack adds to a call, by its name."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _as_the_service_collects():
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, _production_gc():
         samples = runner.run(_samples(WARM_UP + repeats))
-    straight = samples.pop("")
+    direct = samples.pop("")
     return {
-        name: median(a - b for a, b in zip(taken, straight, strict=True))
-        for name, taken in samples.items()
+        name: median(a - b for a, b in zip(costs, direct, strict=True))
+        for name, costs in samples.items()
     }
 
 
 async def _samples(repeats: int) -> dict[str, list[float]]:
-    settings = Settings.model_construct()  # the defaults, whatever the environment says
+    settings = Settings.model_construct()  # the defaults, without reading the environment
     stacks = _stacks(settings)
     samples: dict[str, list[float]] = {name: [] for name in stacks}
     for _ in range(repeats):
-        for name, ask in stacks.items():
-            samples[name].append(await _cost(ask, settings))
-    return {name: taken[WARM_UP:] for name, taken in samples.items()}
+        for name, stack in stacks.items():
+            samples[name].append(await _cost(stack, settings))
+    return {name: costs[WARM_UP:] for name, costs in samples.items()}
 
 
-def _stacks(settings: Settings) -> dict[str, Ask]:
-    """What is measured, by name: straight to the bottom, all layers, and each layer by itself."""
+def _stacks(settings: Settings) -> dict[str, Stack]:
+    """By name: no layers, all layers, and each layer alone."""
     upstream = UpstreamSettings()
     emit = logs.event_logger(logs.logger(settings))
 
-    def whole(cache_policy: CachePolicy) -> Ask:
-        piped = pipeline(
-            [_bottom(cache_policy)],
+    def all_layers(cache_policy: CachePolicy) -> Stack:
+        measured = pipeline(
+            [_exchange(cache_policy)],
             upstream,
             store=_full_store(),
             request_timeout=settings.request_timeout,
             emit=emit,
         )
-        return Ask(piped.fetch, piped.lookup)
+        return Stack(measured.fetch, measured.lookup)
 
-    bottom, latency, budget = _bottom(UNCACHEABLE), Latency(), RetryBudget(upstream.retry_budget)
-    cached = Cached(bottom, Store(), budget, emit, settings.request_timeout)
+    exchange = _exchange(UNCACHEABLE)
+    latency, budget = Latency(), RetryBudget(upstream.retry_budget)
+    cached = Cached(exchange, Store(), budget, emit, settings.request_timeout)
     bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout)
     seconds = upstream.attempt_timeout
     layers = {
@@ -138,14 +139,14 @@ def _stacks(settings: Settings) -> dict[str, Ask]:
         "timeout": timeout(seconds),
     }
     return (
-        {"": Ask(bottom)}
-        | {name: whole(cache_policy) for name, cache_policy in WHOLE.items()}
-        | {"cache": Ask(cached, cached.lookup)}
-        | {name: Ask(layer(bottom)) for name, layer in layers.items()}
+        {"": Stack(exchange)}
+        | {name: all_layers(cache_policy) for name, cache_policy in PIPELINES.items()}
+        | {"cache": Stack(cached, cached.lookup)}
+        | {name: Stack(layer(exchange)) for name, layer in layers.items()}
     )
 
 
-def _bottom(cache_policy: CachePolicy) -> Fetch:
+def _exchange(cache_policy: CachePolicy) -> Fetch:
     answer = Answer(Data(BODY), 1_700_000_000.0, cache_policy)
 
     async def send(call: Call) -> Answer:
@@ -156,7 +157,7 @@ def _bottom(cache_policy: CachePolicy) -> Fetch:
 
 
 def _full_store() -> Store:
-    """As after a while: whatever is kept takes the place of something else."""
+    """A store in which each new entry evicts another."""
     store, size = Store(), -1
     while store.size > size:
         size = store.size
@@ -164,29 +165,29 @@ def _full_store() -> Store:
     return store
 
 
-async def _cost(ask: Ask, settings: Settings) -> float:
-    """Microseconds of CPU time for one call, of a batch of requests."""
+async def _cost(stack: Stack, settings: Settings) -> float:
+    """Microseconds of CPU time for one call, averaged over a batch of requests."""
     plans = iter([_plan() for _ in range(BATCH)])
     time = asyncio.get_running_loop().time
-    ended: list[Outcomes] = []
+    results: list[Outcomes] = []
 
     async def client() -> None:
         for plan in plans:
             context = Context(
                 time() + settings.request_timeout, asyncio.Semaphore(settings.fan_out), "benchmark"
             )
-            cached = cached_outcomes(plan, context, ask.lookup) if ask.lookup else {}
-            ended.append(await gather(plan, context, ask.fetch, cached))
+            cached = cached_outcomes(plan, context, stack.lookup) if stack.lookup else {}
+            results.append(await gather(plan, context, stack.fetch, cached))
 
     began = process_time()
     await asyncio.gather(*(client() for _ in range(REQUESTS)))
-    took = process_time() - began
-    answers = [one.result for outcomes in ended for one in outcomes.values()]
+    cpu = process_time() - began
+    answers = [one.result for outcomes in results for one in outcomes.values()]
     if len(answers) != BATCH * len(VIEW.sections) or not all(
         isinstance(a, Answer) for a in answers
     ):
         raise BenchmarkError("a call was not answered")
-    return took / len(answers) * 1e6
+    return cpu / len(answers) * 1e6
 
 
 def _plan() -> Plan:
@@ -199,8 +200,8 @@ def _question(name: str) -> Question:
 
 
 @contextmanager
-def _as_the_service_collects() -> Iterator[None]:
-    """Garbage, as `app.__main__` has it."""
+def _production_gc() -> Iterator[None]:
+    """The garbage collector's settings of `app.__main__`."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

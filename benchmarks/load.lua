@@ -1,9 +1,9 @@
--- wrk's script: asks for users, and reads the server's CPU time while the load is steady.
+-- wrk's script: requests overviews, and reads the server's CPU time while the load is steady.
 -- After `--`: seconds, connections, repeats, users, skew, then the pids whose CPU time counts.
--- Without skew (0) the users take turns. With it, the user of rank r is asked for in proportion to
+-- With a skew of 0 the users take turns. Otherwise the user of rank r is requested in proportion to
 -- 1/r^skew (Zipf's law), in an order that is the same in every run.
 -- A run starts and ends with every connection in the middle of a request, so totals taken from
--- outside would charge a slow server for work that was never counted as done. Here both clocks are
+-- outside would charge a slow server for work that was not counted as done. Here both clocks are
 -- read at a response: first when each connection has had about one, last when the time is over and
 -- each has had `repeats` more.
 
@@ -65,8 +65,8 @@ function init(args)
     local users, skew = tonumber(args[4]), tonumber(args[5])
     repeats, order = tonumber(args[3]), turns(users, skew)
     pids = { unpack(args, 6) }
-    asked, answered, bad = 0, 0, 0
-    counted, took, used = 0, 0, 0
+    sent, received, bad = 0, 0, 0
+    counted, elapsed, cpu = 0, 0, 0
     paths = {}
     for user = 1, users do
         paths[user] = wrk.format("GET", "/v1/users/" .. user .. "/overview")
@@ -74,20 +74,20 @@ function init(args)
 end
 
 function request()
-    asked = asked + 1
-    return paths[order[asked % #order + 1]]
+    sent = sent + 1
+    return paths[order[sent % #order + 1]]
 end
 
 function response(status, headers)
-    answered = answered + 1
+    received = received + 1
     if status ~= 200 or headers["x-complete"] == "false" then
         bad = bad + 1
     end
-    if answered == connections then
+    if received == connections then
         began, before = now(), ticks(pids)
-    elseif counted == 0 and answered >= connections * (1 + repeats) and now() - began >= seconds then
-        counted, took, used = answered - connections, now() - began, ticks(pids) - before
-        -- To wrk this is the end of its time; `thread:stop()` would leave it asleep until then.
+    elseif counted == 0 and received >= connections * (1 + repeats) and now() - began >= seconds then
+        counted, elapsed, cpu = received - connections, now() - began, ticks(pids) - before
+        -- This ends wrk as if its time were over; `thread:stop()` would let it sleep until then.
         ffi.C.kill(ffi.C.getpid(), SIGINT)
     end
 end
@@ -103,6 +103,6 @@ function done(summary, latency)
     local broken = errors.connect + errors.read + errors.write + errors.timeout
     io.write(string.format(
         '\n{"counted": %d, "seconds": %f, "ticks": %d, "bad": %d, "broken": %d, "p50": %f, "p99": %f}\n',
-        thread:get("counted"), thread:get("took"), thread:get("used"), thread:get("bad"), broken,
+        thread:get("counted"), thread:get("elapsed"), thread:get("cpu"), thread:get("bad"), broken,
         latency:percentile(50), latency:percentile(99)))
 end

@@ -1,4 +1,4 @@
-"""Load from wrk, and what the server spent on it."""
+"""Load from wrk, and the CPU time that the server spent on it."""
 
 import json
 import os
@@ -10,17 +10,17 @@ from .process import HOST, BenchmarkError, members
 
 SCRIPT = Path(__file__).with_name("load.lua")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-AT_MOST = 60
-"""Seconds; the script ends every healthy round long before."""
+MAX_SECONDS = 60
+"""The script ends every healthy round long before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Whose overviews are asked for."""
+    """Which users' overviews are requested."""
 
     user_ids: range
     skew: float = 0.0
-    """The exponent of Zipf's law; 0: they take turns."""
+    """The exponent of Zipf's law; with 0 the users take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class Round:
 def load(
     port: int, pid: int, traffic: Traffic, *, connections: int, seconds: float, repeats: int
 ) -> Round:
-    """Keep `connections` requests in flight; an error in any fails the run.
+    """Keep `connections` requests in flight; a single error fails the run.
 
-    It lasts `seconds`, and on until each connection has had about `repeats` answers.
+    The load lasts `seconds`, and longer until each connection has had about `repeats` responses.
     """
-    options = ["--threads=1", f"--connections={connections}", f"--duration={AT_MOST}"]
+    options = ["--threads=1", f"--connections={connections}", f"--duration={MAX_SECONDS}"]
     script = ["--script", SCRIPT, f"http://{HOST}:{port}", "--", seconds, connections]
     users = [len(traffic.user_ids), traffic.skew]
     command = ["wrk", *options, "--timeout=30", *script, repeats, *users, *members(pid)]

@@ -1,4 +1,4 @@
-"""The measurements under load: what an overview costs; and what it adds to the slowest upstream."""
+"""The measurements: CPU time an overview under load, and time added to the slowest upstream."""
 
 import sys
 from collections import defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .client import OVERVIEW, Client, durations, verify
-from .data import CROWD_IDS, USER_IDS
+from .data import ALL_USER_IDS, USER_IDS
 from .load import Round, Traffic, load
 from .process import HOST, free_port, server
 from .report import Times
@@ -16,17 +16,17 @@ from .upstream import fast_upstream, slow_upstream
 from .variants import VARIANTS, Variant
 
 WARM_UP = 0.5
-"""Seconds of load before a round, for connections and caches of the interpreter."""
+"""Seconds of load before a round, to open connections and fill the interpreter's caches."""
 REPEATS = 8
-"""Answers a connection in a round: those cut off at its end stay few beside those counted."""
+"""Responses a connection in a round: few are cut off at its end, compared with those counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where it is measured, and for how long."""
+    """Where to measure, and for how long."""
 
     core: int
-    """The server's, which it has for itself."""
+    """The server's own."""
     load_core: int
     directory: Path
     rounds: int
@@ -34,8 +34,8 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """What is asked for, and what the upstream says of how long its answers may be kept."""
+class Workload:
+    """The requests, and the `Cache-Control` of the upstream's responses."""
 
     title: str
     traffic: Traffic
@@ -43,14 +43,14 @@ class Scene:
     cache_control: str = ""
 
 
-COLD = Scene(
-    "Cold: a hundred users in turn, no two requests in flight alike, nothing may be kept.",
-    Traffic(CROWD_IDS),
+COLD = Workload(
+    "Cold: a hundred users in turn, no two requests in flight alike, nothing is cacheable.",
+    Traffic(ALL_USER_IDS),
     (1, 16, 64),
 )
-HOT = Scene(
-    "Hot: a hundred users by Zipf's law, answers are fresh for one second.",
-    Traffic(CROWD_IDS, skew=1.0),
+HOT = Workload(
+    "Hot: a hundred users by Zipf's law, responses are fresh for one second.",
+    Traffic(ALL_USER_IDS, skew=1.0),
     (16, 64),
     "max-age=1",
 )
@@ -60,30 +60,30 @@ HOT = Scene(
 def serving(
     variant: Variant, upstream: int, bench: Bench, user_ids: range = USER_IDS
 ) -> Iterator[tuple[int, int]]:
-    """Port and pid of a fresh server for `variant`, its answers verified."""
+    """Port and pid of a new server for `variant`, whose responses have been verified."""
     port = free_port()
-    where = {"HOST": HOST, "PORT": str(port), "UVICORN_HOST": HOST, "UVICORN_PORT": str(port)}
+    address = {"HOST": HOST, "PORT": str(port), "UVICORN_HOST": HOST, "UVICORN_PORT": str(port)}
     with server(
         variant.command,
-        where | {"UPSTREAM_URL": f"http://{HOST}:{upstream}"},
+        address | {"UPSTREAM_URL": f"http://{HOST}:{upstream}"},
         port=port,
         core=bench.core,
         directory=bench.directory,
         root=variant.root,
     ) as pid:
-        with closing(Client(port)) as client, closing(Client(upstream)) as truth:
-            verify(variant, client, truth, user_ids[:: len(user_ids) // len(USER_IDS)])
+        with closing(Client(port)) as client, closing(Client(upstream)) as direct:
+            verify(variant, client, direct, user_ids[:: len(user_ids) // len(USER_IDS)])
         yield port, pid
 
 
 def costs(
-    scene: Scene, variants: Sequence[Variant], bench: Bench
+    workload: Workload, variants: Sequence[Variant], bench: Bench
 ) -> Mapping[tuple[Variant, int], list[Round]]:
-    """Rounds of load; the variants alternate, so that a busy neighbour is shared by all."""
+    """Rounds of load; the variants alternate, so that a busy neighbour affects all of them."""
     measured: defaultdict[tuple[Variant, int], list[Round]] = defaultdict(list)
-    traffic = scene.traffic
-    with fast_upstream(bench.directory, bench.load_core, scene.cache_control) as upstream:
-        for connections in scene.connections:
+    traffic = workload.traffic
+    with fast_upstream(bench.directory, bench.load_core, workload.cache_control) as upstream:
+        for connections in workload.connections:
             for _ in range(bench.rounds):
                 for variant in variants:
                     with serving(variant, upstream, bench, traffic.user_ids) as (port, pid):
@@ -94,9 +94,9 @@ def costs(
 
 
 def one_round(port: int, pid: int, traffic: Traffic, connections: int, seconds: float) -> Round:
-    """What a warm server needs under steady load."""
+    """The figures of a warm server under steady load."""
     load(port, pid, traffic, connections=connections, seconds=WARM_UP, repeats=1)
-    # Answered last: with it, what the warm-up left behind is done.
+    # By the time this one is answered, the requests left over from the warm-up are done.
     with closing(Client(port)) as client:
         client.get(OVERVIEW.format(USER_IDS[0]))
     return load(port, pid, traffic, connections=connections, seconds=seconds, repeats=REPEATS)

@@ -1,4 +1,4 @@
-"""Child processes: started on a core of their own, waited for, and always ended."""
+"""Child processes on a core of their own: started, awaited, and always ended."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
-START_WITHIN = 20.0
-STOP_WITHIN = 10.0
+START_TIMEOUT = 20.0
+STOP_TIMEOUT = 10.0
 
 
 class BenchmarkError(Exception):
@@ -20,7 +20,7 @@ class BenchmarkError(Exception):
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is not in use now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -39,8 +39,8 @@ def server(
 ) -> Iterator[int]:
     """The pid of a server that listens on `port`; its process group ends with the block.
 
-    It gets little more than `environment`, and starts in `directory`, so that neither a proxy
-    setting nor somebody's `.env` has a say in the figures. Its modules are those of `root`.
+    Its environment is little more than `environment`, and it starts in `directory`, so that neither
+    a proxy setting nor a developer's `.env` affects the figures. Its modules are those of `root`.
     """
     errors = directory / f"{port}.stderr"
     bare = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
@@ -65,24 +65,24 @@ def server(
 def members(group: int) -> list[int]:
     """The processes in a group, its leader included."""
     pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    found = []
+    members = []
     for pid in pids:
         with suppress(ProcessLookupError):
             if os.getpgid(pid) == group:
-                found.append(pid)
-    return found
+                members.append(pid)
+    return members
 
 
 def _wait_until_open(process: subprocess.Popen[bytes], port: int, errors: Path) -> None:
-    give_up = time.monotonic() + START_WITHIN
+    give_up = time.monotonic() + START_TIMEOUT
     while time.monotonic() < give_up:
         if process.poll() is not None:
             break
         with suppress(ConnectionRefusedError), socket.create_connection((HOST, port)):
             return
         time.sleep(0.02)
-    said = errors.read_text(errors="replace").strip()
-    raise BenchmarkError(f"{process.args!r} did not start on port {port}:\n{said}")
+    output = errors.read_text(errors="replace").strip()
+    raise BenchmarkError(f"{process.args!r} did not start on port {port}:\n{output}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -90,5 +90,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_WITHIN)
+            process.wait(STOP_TIMEOUT)
             return

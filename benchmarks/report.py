@@ -1,4 +1,4 @@
-"""The tables, and whether the service keeps to its goals."""
+"""The tables, and whether the service meets its goals."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from statistics import median
 
-from .layers import WHOLE
+from .layers import PIPELINES
 from .load import Round
 from .slow import SLOWEST
 from .variants import GATHER, SERVICE, VARIANTS, Variant
 
 LIBRARIES = ("fastapi", "uvicorn", "uvloop", "httptools", "httpx", "aiohttp", "pydantic")
 BUSY = (16, 64)
-"""Connections at which the CPU goals hold."""
+"""Connections at which the CPU goals must hold."""
 COLD_GOAL = 8
-"""The tutorial's `gather` takes so many times as much CPU time."""
+"""The tutorial's `gather` must take so many times as much CPU time."""
 HOT_GOAL = 35
 LAYERS_GOAL = 60.0
-"""Microseconds for each call."""
+"""Microseconds a call."""
 ADDED_GOAL = 4.0
-"""Milliseconds over what the slowest upstream takes by name."""
+"""Milliseconds beyond the slowest upstream call, as measured in the same run."""
 
 Costs = Mapping[tuple[Variant, int], list[Round]]
 
@@ -30,7 +30,7 @@ class Times:
     """Seconds of single requests."""
 
     direct: list[float]
-    """The slowest upstream call, asked without anyone between."""
+    """The slowest upstream call, sent to the upstream directly."""
     overviews: Mapping[Variant, list[float]]
 
     def added(self, variant: Variant, base: float) -> float:
@@ -73,17 +73,17 @@ def print_costs(title: str, costs: Costs) -> None:
 def print_times(times: Times) -> None:
     direct = median(times.direct)
     print("\n\nThe upstreams take 20, 50 and 100 ms; one overview at a time.")
-    print(f"The slowest takes {direct * 1e3:.2f} ms when asked directly.\n")
+    print(f"The slowest takes {direct * 1e3:.2f} ms when called directly.\n")
     print(f"{'':22}{'p50 ms':>9}{'over direct':>13}{'over 100 ms':>13}")
     for variant, samples in times.overviews.items():
-        over_direct, over_name = (times.added(variant, base) for base in (direct, SLOWEST))
+        over_direct, over_nominal = (times.added(variant, base) for base in (direct, SLOWEST))
         p50 = median(samples) * 1e3
-        print(f"{variant.name:22}{p50:>9.2f}{over_direct:>13.2f}{over_name:>13.2f}")
+        print(f"{variant.name:22}{p50:>9.2f}{over_direct:>13.2f}{over_nominal:>13.2f}")
     print()
 
 
 def print_comparison(title: str, costs: Costs, new: Variant, old: Variant) -> None:
-    """Each round of one checkout beside the round of the other that ran just before or after."""
+    """Compare each round of one checkout with the round of the other that ran next to it."""
     print(f"\n\n{title}\n")
     print(f"{'c':>4}{'new CPU µs':>12}{'old CPU µs':>12}{'new/old':>9}{'rounds':>16}")
     for connections in _connections(costs):
@@ -96,10 +96,10 @@ def print_comparison(title: str, costs: Costs, new: Variant, old: Variant) -> No
 
 def shortfalls(layers: Mapping[str, float], cold: Costs, hot: Costs, times: Times) -> list[str]:
     """A sentence for each goal that the service misses."""
-    missed = [*_dear(cold, COLD_GOAL, "cold"), *_dear(hot, HOT_GOAL, "hot")]
+    missed = [*_cpu_shortfalls(cold, COLD_GOAL, "cold"), *_cpu_shortfalls(hot, HOT_GOAL, "hot")]
     missed += [
         f"Missed: {name} add {layers[name]:.0f} µs to a call, not {LAYERS_GOAL:g}."
-        for name in WHOLE
+        for name in PIPELINES
         if layers[name] > LAYERS_GOAL
     ]
     added = times.added(SERVICE, median(times.direct))
@@ -111,7 +111,7 @@ def shortfalls(layers: Mapping[str, float], cold: Costs, hot: Costs, times: Time
 _FIELDS = ("rate", "p50", "p99")
 
 
-def _dear(costs: Costs, goal: int, name: str) -> Iterator[str]:
+def _cpu_shortfalls(costs: Costs, goal: int, name: str) -> Iterator[str]:
     for connections in BUSY:
         times = _cpu(costs, GATHER, connections) / _cpu(costs, SERVICE, connections)
         if times < goal:

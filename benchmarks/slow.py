@@ -1,4 +1,4 @@
-"""`python -m benchmarks.slow PORT`: the same data, each resource after a delay of its own."""
+"""`python -m benchmarks.slow PORT`: the same data, each resource with its own delay."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from .data import bodies
 from .process import HOST
 
 DELAYS = {"users": 0.020, "posts": 0.050, "todos": 0.100}
-"""Seconds from the request to its answer."""
+"""Seconds from the request to its response."""
 SLOWEST = max(DELAYS.values())
 
 BODIES = bodies()
@@ -32,9 +32,9 @@ class SlowUpstream(asyncio.Protocol):
         self.received = b""
         resource = resource_of(target)
         delay = DELAYS[resource.partition("/")[0]]
-        asyncio.get_running_loop().call_later(delay, self.answer, BODIES[resource])
+        asyncio.get_running_loop().call_later(delay, self.respond, BODIES[resource])
 
-    def answer(self, body: bytes) -> None:
+    def respond(self, body: bytes) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         self.transport.write(head.encode() + b"\r\n\r\n" + body)
 

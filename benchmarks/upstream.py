@@ -1,4 +1,4 @@
-"""The upstreams: nginx for the load, and one of fixed delays for the time added."""
+"""The upstreams: nginx for the load, and one with fixed delays for the time added."""
 
 import sys
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from .client import Client
 from .data import bodies
 from .process import HOST, BenchmarkError, free_port, server
 
-# Keep-alive without end: a connection closed under load would be a lottery for the clients.
-# No validators: with them, the service would ask whether its copy is still good, and get a 304
-# without a body, where the others get everything anew. Nginx sends no field that is empty.
+# Unlimited keep-alive: a connection closed under load would hit some variant by chance.
+# No validators: with them, the service would revalidate and get a 304 without a body, where the
+# other variants get a full response. Nginx leaves out a header whose value is empty.
 NGINX_CONF = """
 daemon off;
 master_process off;
@@ -47,7 +47,7 @@ http {{
 
 @contextmanager
 def fast_upstream(directory: Path, core: int, cache_control: str = "") -> Iterator[int]:
-    """The port of an nginx that serves the data as static files, with that header or without."""
+    """The port of an nginx that serves the data as static files, with this `Cache-Control`."""
     for path, body in bodies().items():
         file = directory / "data" / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,23 +59,23 @@ def fast_upstream(directory: Path, core: int, cache_control: str = "") -> Iterat
     )
     command = ["nginx", "-e", str(directory / "nginx.log"), "-p", str(directory), "-c", str(conf)]
     with server(command, {}, port=port, core=core, directory=directory):
-        _say_only(cache_control, port)
+        _verify_headers(cache_control, port)
         yield port
 
 
-def _say_only(cache_control: str, port: int) -> None:
-    """An answer may be kept for as long as `cache_control` says, and never be asked for in part."""
+def _verify_headers(cache_control: str, port: int) -> None:
+    """Check that responses have this `Cache-Control` and no validators."""
     with closing(Client(port)) as client:
         for path in ("/users/1", "/posts?userId=1", "/todos?userId=1"):
             headers = client.headers(path)
-            said = headers.get("Cache-Control", "")
-            if said != cache_control or "ETag" in headers or "Last-Modified" in headers:
+            actual = headers.get("Cache-Control", "")
+            if actual != cache_control or "ETag" in headers or "Last-Modified" in headers:
                 raise BenchmarkError(f"nginx answers {path} with\n{headers}")
 
 
 @contextmanager
 def slow_upstream(directory: Path, core: int) -> Iterator[int]:
-    """The port of an upstream that takes its time, the same for every call to a resource."""
+    """The port of an upstream with a fixed delay for each resource."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.slow", str(port)]
     with server(command, {}, port=port, core=core, directory=directory):

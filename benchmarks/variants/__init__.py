@@ -1,4 +1,4 @@
-"""The servers under measurement: how each is started, and how its answer is read."""
+"""The servers to measure: how each is started, and where its response has the data."""
 
 import sys
 from collections.abc import Callable
@@ -19,28 +19,30 @@ class Variant:
 
     name: str
     command: tuple[str, ...]
-    """Serves it where the environment says, by uvicorn's names or by the service's own."""
+    """It reads its address from the environment, under uvicorn's names or the service's own."""
     sections: Callable[[Overview], Overview]
-    """From the variant's answer to the bare data of each section."""
+    """From the variant's response to the data of each section."""
     root: Path = ROOT
     """The checkout that its code is from."""
 
 
 def _tutorial(module: str) -> tuple[str, ...]:
-    """Uvicorn at its fastest: what a variant loses, it loses in its own code."""
+    """Uvicorn with its fastest options, so that the cost is that of the variant's own code."""
     uvicorn = (sys.executable, "-m", "uvicorn", f"benchmarks.variants.{module}:app")
     fastest = ("--loop=uvloop", "--http=httptools", "--no-access-log", "--log-level=warning")
     return uvicorn + fastest
 
 
-def _plain(answer: Overview) -> Overview:
-    return {name: answer[name] for name in SECTIONS}
+def _plain(response: Overview) -> Overview:
+    return {name: response[name] for name in SECTIONS}
 
 
-def _complete(answer: Overview) -> Overview:
-    if answer["complete"] is not True or any(answer[name]["status"] != "ok" for name in SECTIONS):
-        raise ValueError(f"not complete: {answer}")
-    return {name: answer[name]["data"] for name in SECTIONS}
+def _complete(response: Overview) -> Overview:
+    if response["complete"] is not True or any(
+        response[name]["status"] != "ok" for name in SECTIONS
+    ):
+        raise ValueError(f"not complete: {response}")
+    return {name: response[name]["data"] for name in SECTIONS}
 
 
 SEQUENTIAL = Variant("tutorial sequential", _tutorial("tutorial_sequential"), _plain)

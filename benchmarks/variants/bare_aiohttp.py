@@ -1,4 +1,4 @@
-"""The tutorial's `gather` on aiohttp instead of httpx: how much of the cost is the client."""
+"""The tutorial's `gather` on aiohttp instead of httpx: it shows how much the client costs."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The overview as the better tutorial has it: the same client, the three requests at once."""
+"""The overview as a better tutorial writes it: one shared client, the three requests at once."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The overview as a first tutorial has it: one shared client, one request after another."""
+"""The overview as a first tutorial writes it: one shared client, one request after another."""
 
 import os
 from collections.abc import AsyncIterator
