@@ -1,4 +1,4 @@
-"""Real processes on loopback ports: started, waited for, and ended by their own pid."""
+"""Real processes on loopback ports: started, awaited, and ended by their own pid."""
 
 import os
 import socket
@@ -15,19 +15,19 @@ import httpx
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
 START_TIMEOUT = 30.0  # seconds: node's first start on a busy machine takes most of ten
-STOP_TIMEOUT = 15.0  # seconds: longer than the longest answer that a drain may wait for
+STOP_TIMEOUT = 15.0  # seconds: longer than a drain may wait for a response in flight
 
 
 @contextmanager
 def service(**settings: str) -> Iterator[str]:
-    """The base URL of the service with these settings and no others; it has to end with code 0."""
+    """The base URL of the service with only these settings; it must end with exit code 0."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     env = {"HOST": LOOPBACK, "PORT": str(port), **settings}
     with running(python("app"), ready=f"{url}/livez", env=env) as process:
         yield url
     if process.returncode != 0:
-        raise AssertionError(f"the service answered SIGTERM with exit code {process.returncode}")
+        raise AssertionError(f"the service ended on SIGTERM with exit code {process.returncode}")
 
 
 @contextmanager
@@ -42,18 +42,18 @@ def demo_upstream() -> Iterator[str]:
 
 @contextmanager
 def refusing_upstream() -> Iterator[str]:
-    """A base URL that refuses every connection: its port is held, so that nobody listens on it."""
-    with socket.socket() as held:
-        held.bind((LOOPBACK, 0))
-        yield f"http://{LOOPBACK}:{held.getsockname()[1]}"
+    """A base URL that refuses every connection: its port is bound, but not listened on."""
+    with socket.socket() as bound:
+        bound.bind((LOOPBACK, 0))
+        yield f"http://{LOOPBACK}:{bound.getsockname()[1]}"
 
 
 @contextmanager
 def running(
     command: Sequence[str], *, ready: str, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that answers 200 at `ready` for as long as the block runs, and SIGTERM ends it."""
-    # An empty working directory, so that no `.env` of the checkout takes part.
+    """A process that answers 200 at `ready`; at the end of the block it gets a SIGTERM."""
+    # An empty working directory, so that no `.env` of the checkout is read.
     with TemporaryDirectory() as scratch, (Path(scratch) / "output").open("w+b") as output:
         process = subprocess.Popen(
             command,
@@ -65,8 +65,8 @@ def running(
         try:
             if not answers(ready, process):
                 output.seek(0)
-                said = output.read().decode(errors="replace")
-                raise AssertionError(f"{' '.join(command)} did not answer 200 at {ready}:\n{said}")
+                text = output.read().decode(errors="replace")
+                raise AssertionError(f"{' '.join(command)} did not answer 200 at {ready}:\n{text}")
             yield process
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know about the service; `schemathesis.toml` names this module."""
+"""Rules of the service that OpenAPI cannot express, for Schemathesis."""
 
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,19 +19,19 @@ def errors_are_problems(ctx: CheckContext, response: Response, case: Case[Any]) 
 def filter_failure(
     context: HookContext, failure: Failure, case: Case[Any], response: Response
 ) -> bool:
-    """Keep every failure but two, of rules that OpenAPI has no words for."""
+    """Ignore two kinds of failures, whose rules OpenAPI cannot express."""
     query = parse_qs(urlsplit(response.request.url or "").query)
     match failure:
-        case RejectedPositiveData():  # `require` is a part of `include`
+        case RejectedPositiveData():  # `require` must be a subset of `include`
             required = query.get("require", [])
-            contradicts_itself = not set(required) <= set(query.get("include", required))
-            return not (response.status_code == 422 and contradicts_itself)
-        case AcceptedNegativeData():  # `maxItems` counts a user once, however often it is named
+            not_a_subset = not set(required) <= set(query.get("include", required))
+            return not (response.status_code == 422 and not_a_subset)
+        case AcceptedNegativeData():  # `maxItems` counts a repeated user once
             users = query.get("user_id", [])
             return len(set(users)) == len(users)
     return True
 
 
-# Calls, not decorators: mypy also runs where Schemathesis, and with it their type, is missing.
+# Calls, not decorators: mypy also runs where Schemathesis, and so their type, is missing.
 schemathesis.check(errors_are_problems)
 schemathesis.hook(filter_failure)

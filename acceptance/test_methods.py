@@ -1,4 +1,4 @@
-"""Which methods the documented routes answer: HEAD wherever GET does, and nothing else."""
+"""The methods of the documented routes: HEAD wherever GET, and no others."""
 
 import httpx
 import pytest
@@ -14,18 +14,18 @@ def paths(service_url: str) -> list[str]:
     return [service_url + path.format(**EXAMPLES) for path in document["paths"]]
 
 
-def test_head_answers_what_get_answers_without_the_body(paths: list[str]) -> None:
+def test_head_gives_the_status_and_headers_of_get_without_a_body(paths: list[str]) -> None:
     for path in paths:
-        got, head = httpx.get(path), httpx.head(path)
+        get, head = httpx.get(path), httpx.head(path)
 
-        assert head.status_code == got.status_code, path
-        assert head.headers["content-type"] == got.headers["content-type"], path
-        assert set(head.headers) == set(got.headers), path
+        assert head.status_code == get.status_code, path
+        assert head.headers["content-type"] == get.headers["content-type"], path
+        assert set(head.headers) == set(get.headers), path
         assert head.content == b"", path
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_any_other_method_is_a_405_problem_that_says_what_is_allowed(
+def test_any_other_method_gives_a_405_problem_with_an_allow_header(
     paths: list[str], method: str
 ) -> None:
     for path in paths:

@@ -1,7 +1,7 @@
-"""What the OpenAPI promises is what the service answers, whichever of its upstreams are down.
+"""Every answer conforms to the OpenAPI document, whichever upstreams are down.
 
-Schemathesis asks for everything that the document allows and for much that it does not;
-`schemathesis.toml` says how, and which checks every answer has to pass.
+Schemathesis sends requests that the document allows and many that it does not; `schemathesis.toml`
+configures it, and the checks that every answer has to pass.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ DOWN = [(), ("users",), ("posts",), ("todos",), ("users", "posts", "todos")]
 
 @pytest.fixture(params=DOWN, ids=lambda down: "+".join(down) or "none")
 def partly_down(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The base URL of a service some of whose upstreams refuse every connection."""
+    """The base URL of a service; some of its upstreams refuse every connection."""
     with ExitStack() as running:
         settings = {"UPSTREAM_URL": running.enter_context(demo_upstream())}
         for name in request.param:
@@ -29,18 +29,18 @@ def partly_down(request: pytest.FixtureRequest) -> Iterator[str]:
         url = running.enter_context(service(**settings))
 
         overview = httpx.get(f"{url}/v1/users/1/overview").json()
-        sections = overview.get("sections", overview)  # a problem has them one level down
+        sections = overview.get("sections", overview)  # a problem has them one level deeper
         failed = [name for name in SECTIONS if sections[SECTIONS[name]]["status"] == "failed"]
-        assert failed == list(request.param), "what is down must be what the overview misses"
+        assert failed == list(request.param), "exactly the sections of these upstreams must fail"
         yield url
 
 
-def test_every_answer_is_one_that_the_openapi_documents(partly_down: str, tmp_path: Path) -> None:
+def test_every_answer_conforms_to_the_openapi_document(partly_down: str, tmp_path: Path) -> None:
     options = ["--config-file", str(Path(__file__).with_name("schemathesis.toml")), "--no-color"]
     command = [*python("schemathesis.cli"), *options, "run", f"{partly_down}/openapi.json"]
 
-    # In a directory of its own, for it leaves its findings where it runs.
-    done = subprocess.run(
+    # In a directory of its own, because it writes its report where it runs.
+    run = subprocess.run(
         command,
         cwd=tmp_path,
         env={"PATH": "", "PYTHONPATH": str(ROOT)},
@@ -50,4 +50,4 @@ def test_every_answer_is_one_that_the_openapi_documents(partly_down: str, tmp_pa
         timeout=120,
     )
 
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -1,4 +1,4 @@
-"""A TypeScript client generated from the OpenAPI can tell the sections apart without a cast."""
+"""A TypeScript client generated from the OpenAPI narrows each section by its status, cast-free."""
 
 import re
 import subprocess
@@ -13,12 +13,12 @@ CASE = re.compile(r"^ *case .*\n", re.MULTILINE)
 
 @pytest.fixture
 def client(npm_modules: Path, service_url: str, tmp_path: Path) -> Path:
-    """A directory with the types that `openapi-typescript` makes of the service's OpenAPI."""
+    """A directory with the types that `openapi-typescript` generates from the service's OpenAPI."""
     document = tmp_path / "openapi.json"
     document.write_bytes(httpx.get(f"{service_url}/openapi.json").raise_for_status().content)
     generate = [str(npm_modules / ".bin" / "openapi-typescript"), str(document)]
-    made = run([*generate, "--output", str(tmp_path / "openapi.d.ts")], tmp_path)
-    assert made.returncode == 0, made.stderr
+    generated = run([*generate, "--output", str(tmp_path / "openapi.d.ts")], tmp_path)
+    assert generated.returncode == 0, generated.stderr
     return tmp_path
 
 
@@ -30,20 +30,20 @@ def test_a_typescript_switch_over_status_is_exhaustive(npm_modules: Path, client
     assert compiled.returncode == 0, compiled.stdout
 
 
-def test_a_typescript_switch_that_forgets_a_status_does_not_compile(
+def test_a_typescript_switch_without_a_case_for_a_status_does_not_compile(
     npm_modules: Path, client: Path
 ) -> None:
     source = SOURCE.read_text()
-    forgetful = []
+    incomplete = []
     for number, case in enumerate(CASE.finditer(source), start=1):
-        forgetful.append(f"forgetful_{number}.ts")
-        (client / forgetful[-1]).write_text(source[: case.start()] + source[case.end() :])
-    assert len(forgetful) == 9, "three sections of three statuses"
+        incomplete.append(f"incomplete_{number}.ts")
+        (client / incomplete[-1]).write_text(source[: case.start()] + source[case.end() :])
+    assert len(incomplete) == 9, "three sections of three statuses"
 
-    compiled = compile_strictly(npm_modules, client, forgetful)
+    compiled = compile_strictly(npm_modules, client, incomplete)
 
     refused = re.findall(r"^(\w+\.ts).* parameter of type 'never'", compiled.stdout, re.MULTILINE)
-    assert set(refused) == set(forgetful), compiled.stdout
+    assert set(refused) == set(incomplete), compiled.stdout
 
 
 def compile_strictly(
