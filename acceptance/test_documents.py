@@ -1,6 +1,6 @@
 """The commands of the documents, run as they are written, and compared with the output beside them.
 
-The service is on another port than the documents say, and real upstreams are the demo's. Docker does
+The service is on another port than the documents say, and real upstreams are the demo. Docker does
 not run here: the ports of its commands are compared with the Dockerfile. That the other targets of
 make exist is a test of `make test`; `.ci/run` runs them.
 """
