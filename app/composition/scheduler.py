@@ -81,7 +81,7 @@ async def compose(
                         yield step
                 if run.decided:
                     break
-                scheduler.begin(run, name)
+                scheduler.start(run, name)
             if scheduler.ready:
                 for step in await scheduler.next_steps():
                     yield step
@@ -104,7 +104,7 @@ class _Scheduler:
         """What needs no call. It is yielded once the calls are in flight for which there is room:
         they need not wait for a client that reads slowly."""
 
-    def begin(self, run: PlanRun, name: str) -> None:
+    def start(self, run: PlanRun, name: str) -> None:
         call = Call(run.plan.questions[name], self._context)
         self.running[asyncio.create_task(_outcome(call, self._fetch))] = run, name
 

@@ -26,4 +26,4 @@ async def demo_fault(
         ),
     ] = None,
 ) -> None:
-    """Judge the header; it travels to the demo as forwarded headers do."""
+    """Check the header; it is passed to the demo as forwarded headers are."""

@@ -6,7 +6,7 @@ To remove a layer, delete its file, and here its import and its entry.
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
 from app.call import Answer, CachedFetch, Call, Emit, Fetch, Layer
 from app.resilience.breaker import Breaker
@@ -27,16 +27,20 @@ from app.resilience.store import Store
 from app.settings import UpstreamSettings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Upstream:
     """One upstream as it is asked through all layers, and what they have learnt of it."""
 
     fetch: Fetch
-    lookup: Callable[[Call], Answer | None]
     latency: Latency
     budget: RetryBudget
     bulkhead: Bulkhead
     breakers: tuple[Breaker, ...]
+
+    @cached_property
+    def lookup(self) -> Callable[[Call], Answer | None]:
+        """What can be answered without waiting: nothing, if the pipeline has no cache."""
+        return self.fetch.lookup if isinstance(self.fetch, CachedFetch) else lambda _: None
 
     async def aclose(self) -> None:
         if isinstance(self.fetch, CachedFetch):
@@ -98,14 +102,9 @@ def pipeline(
         ),
         around=one_round,
     )
-    lookup = fetch.lookup if isinstance(fetch, CachedFetch) else _nothing_stored
-    return Upstream(fetch, lookup, latency, budget, bulkhead, breakers)
+    return Upstream(fetch, latency, budget, bulkhead, breakers)
 
 
 def _stack(*layers: Layer, around: Fetch) -> Fetch:
     """The first layer outermost."""
     return reduce(lambda fetch, layer: layer(fetch), reversed(layers), around)
-
-
-def _nothing_stored(_: Call) -> None:
-    return None

@@ -314,3 +314,9 @@ async def test_permit_that_is_released_only_at_the_deadline_begins_no_attempt(
     assert (first.tally.attempts, second.tally.attempts) == (1, 0)
     assert [event.call for event in of_kind(AttemptEnded, events)] == [first]
     assert len(mirror.began) == 1
+
+
+async def test_an_upstream_without_a_cache_layer_has_nothing_to_look_up_or_to_close() -> None:
+    upstream = replace(a_pipeline(FakeUpstream()), fetch=FakeUpstream())
+    assert upstream.lookup(a_call()) is None
+    await upstream.aclose()
