@@ -1,11 +1,18 @@
 """JSON made of parts that are JSON already, so that data are serialised only once (RFC 8259)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 
-def json_object(members: Iterable[tuple[str, bytes]]) -> bytes:
-    """`members` are names that need no escaping, and values in JSON."""
-    return b"{%b}" % b",".join([b'"%b":%b' % (name.encode(), value) for name, value in members])
+def json_object(members: Mapping[str, bytes]) -> bytes:
+    """`members` have names that need no escaping, and values in JSON."""
+    return _object_format(tuple(members)) % tuple(members.values())
+
+
+@lru_cache
+def _object_format(names: tuple[str, ...]) -> bytes:
+    """There are few: the objects that we send."""
+    return b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names)
 
 
 def json_array(items: Iterable[bytes]) -> bytes:

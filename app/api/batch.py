@@ -143,7 +143,7 @@ async def _answer(
 
     def body() -> bytes:
         ordered = json_array(items[user] for user in users)
-        return json_object([("complete", json_bool(log.complete)), ("items", ordered)])
+        return json_object({"complete": json_bool(log.complete), "items": ordered})
 
     headers = {
         "Vary": service_state(request).vary,
@@ -162,9 +162,9 @@ def _item(run: PlanRun, log: _BatchLog) -> bytes:
     view = run.plan.view
     status, member = ("ok", view.name) if result.failure is None else ("failed", "error")
     return json_object(
-        [
-            (view.identifier, b"%d" % run.plan.subject),
-            ("status", json_text(status)),
-            (member, result.to_json()),
-        ]
+        {
+            view.identifier: b"%d" % run.plan.subject,
+            "status": json_text(status),
+            member: result.to_json(),
+        }
     )

@@ -57,29 +57,29 @@ async def events(
 def internal_error_event(plan: Plan) -> bytes:
     """The last event, if a bug of ours ends the others: the 500 that JSON would have been."""
     error = problem_json("internal_error", "this service made a mistake")
-    return _done(plan, complete=False, status=500, more=[("error", error)])
+    return _done(plan, complete=False, status=500, more={"error": error})
 
 
 def _section_event(name: str, section: bytes) -> bytes:
-    data = json_object([("name", json_text(name)), ("section", section)])
+    data = json_object({"name": json_text(name), "section": section})
     return format_sse_event(event="section", data_str=data.decode())
 
 
 def _done_event(result: ViewResult, timeline: bytes | None) -> bytes:
     if result.failure is not None:
-        error = ("error", result.to_json(timeline))
-        return _done(result.plan, complete=False, status=result.status, more=[error])
-    more = [] if timeline is None else [("timeline", timeline)]
+        error = {"error": result.to_json(timeline)}
+        return _done(result.plan, complete=False, status=result.status, more=error)
+    more = {} if timeline is None else {"timeline": timeline}
     return _done(result.plan, complete=result.complete, status=200, more=more)
 
 
-def _done(plan: Plan, *, complete: bool, status: int, more: list[tuple[str, bytes]]) -> bytes:
+def _done(plan: Plan, *, complete: bool, status: int, more: dict[str, bytes]) -> bytes:
     data = json_object(
-        [
-            (plan.view.identifier, b"%d" % plan.subject),
-            ("complete", json_bool(complete)),
-            ("status", b"%d" % status),
-            *more,
-        ]
+        {
+            plan.view.identifier: b"%d" % plan.subject,
+            "complete": json_bool(complete),
+            "status": b"%d" % status,
+            **more,
+        }
     )
     return format_sse_event(event="done", data_str=data.decode())

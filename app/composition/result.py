@@ -74,10 +74,9 @@ class ViewResult:
     def to_json(self, timeline: bytes | None = None) -> bytes:
         """The answer, or the problem. `timeline` is JSON already."""
         plan, href = self.plan, self.plan.href
-        sections = [
-            (name, render_section(name, self.outcomes.get(name), href))
-            for name in plan.view.sections
-        ]
+        sections = {
+            name: render_section(name, self.outcomes.get(name), href) for name in plan.view.sections
+        }
         if self.failure is not None:
             return problem_json(
                 self.failure.reason,
@@ -86,13 +85,13 @@ class ViewResult:
                 sections=None if isinstance(self.failure, NotFound) else sections,
                 timeline=timeline,
             )
-        members = [
-            (plan.view.identifier, b"%d" % plan.subject),
-            ("complete", json_bool(self.complete)),
-            *sections,
-        ]
+        members = {
+            plan.view.identifier: b"%d" % plan.subject,
+            "complete": json_bool(self.complete),
+            **sections,
+        }
         if timeline is not None:
-            members.append(("timeline", timeline))
+            members["timeline"] = timeline
         return json_object(members)
 
     def log_fields(self) -> dict[str, Any]:

@@ -84,13 +84,13 @@ def render_section(name: str, outcome: Outcome | None, href: str) -> bytes:
 
 def _render_ok(answer: Answer) -> bytes:
     return json_object(
-        (
-            ("status", b'"ok"'),
-            ("data", answer.data.json),
-            ("stale", json_bool(answer.stale)),
-            ("dropped", b"%d" % answer.data.dropped),
-            ("as_of", _timestamp(int(answer.as_of))),
-        )
+        {
+            "status": b'"ok"',
+            "data": answer.data.json,
+            "stale": json_bool(answer.stale),
+            "dropped": b"%d" % answer.data.dropped,
+            "as_of": _timestamp(int(answer.as_of)),
+        }
     )
 
 

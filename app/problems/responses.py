@@ -1,6 +1,6 @@
 """A problem (RFC 9457) as a model, as JSON and as a response."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi.responses import Response
@@ -63,23 +63,23 @@ def problem_json(
     *,
     instance: str | None = None,
     errors: list[WrongParameter] | None = None,
-    sections: Iterable[tuple[str, bytes]] | None = None,
+    sections: Mapping[str, bytes] | None = None,
     timeline: bytes | None = None,
 ) -> bytes:
     """A problem of a known kind. `sections` and `timeline` are JSON already."""
     kind = KINDS[slug]
-    members = [
-        ("type", to_json(type_url(slug))),
-        ("title", to_json(kind.title)),
-        ("status", b"%d" % kind.status),
-        ("detail", to_json(detail)),
-    ]
+    members = {
+        "type": to_json(type_url(slug)),
+        "title": to_json(kind.title),
+        "status": b"%d" % kind.status,
+        "detail": to_json(detail),
+    }
     if instance is not None:
-        members.append(("instance", to_json(instance)))
+        members["instance"] = to_json(instance)
     if errors is not None:
-        members.append(("errors", to_json(errors)))
+        members["errors"] = to_json(errors)
     if sections is not None:
-        members.append(("sections", json_object(sections)))
+        members["sections"] = json_object(sections)
     if timeline is not None:
-        members.append(("timeline", timeline))
+        members["timeline"] = timeline
     return json_object(members)
