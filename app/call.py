@@ -1,4 +1,4 @@
-"""The nouns of a call, and the two shapes that every layer is made of."""
+"""The types of a call, and those of a layer: `Fetch`, and `Layer`, which wraps one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ Key = tuple[str, str, tuple[Header, ...]]
 class Data:
     """A body that passed its model: `json` is what we send on, `dropped` counts the broken items.
 
-    Two data with the same `digest` are the same.
+    Equal digests mean equal data.
     """
 
     json: bytes
@@ -67,8 +67,8 @@ class Context:
 
     `deadline` is an instant of the event loop's clock, in seconds. `fan_out` holds the attempts
     that this one client request may have in flight. `headers` are passed upstream and may change
-    the answer; those of `trace` only say whose it is. With `no_cache`, nothing that is stored is
-    used. `watch` receives every event of this request.
+    the answer; the headers of `trace` are passed upstream too, and do not change it. With
+    `no_cache`, no stored answer is used. `watch` receives every event of this request.
     """
 
     deadline: float
@@ -89,13 +89,13 @@ class Tally:
     retries: int = 0
     hedges: int = 0
     mirror: int = -1
-    """The last one asked, by its place among the upstream's URLs."""
+    """The last one asked: its index among the upstream's URLs."""
     last_sent_timeout_ms: int = 2**53
-    """The time left that was sent with the last attempt: with the next one, less is sent."""
+    """`X-Request-Timeout-Ms` of the last attempt: the next one sends less."""
     coalesced: bool = False
     cache: Literal["miss", "request", "stale", "hit"] = "miss"
-    """From the cache (`hit`), or from the upstream for one of the reasons of RFC 9211 §2.2:
-    nothing was stored, the client asked for it, what was stored was stale."""
+    """`hit`: from the cache. The others are reasons to ask the upstream (RFC 9211 §2.2): nothing
+    was stored, the client's request said so, or the stored answer was stale."""
     validated: bool = False
     """Whether the upstream confirmed what is stored, with a 304."""
     stored: bool = False
@@ -109,10 +109,10 @@ class Tally:
 class CachePolicy:
     """How long an answer may be used, in instants of the event loop's clock.
 
-    After `fresh_until` it may be used until `while_revalidate` if it is asked for again meanwhile,
+    After `fresh_until` it may be used until `while_revalidate` while it is being revalidated,
     and until `if_error` if the upstream cannot be asked (RFC 5861). Neither is before
     `fresh_until`. `validators` are the conditions of a revalidation (RFC 9110 §13.1),
-    `stored_headers` the headers that all this was read from.
+    `stored_headers` the response headers that the policy was read from.
     """
 
     fresh_until: float
@@ -123,14 +123,14 @@ class CachePolicy:
 
 
 UNCACHEABLE = CachePolicy(-inf, -inf, -inf)
-"""For the call that asked, and for no other."""
+"""The answer is for the call that asked, and for no other."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Good data from an upstream, and since when they are good (Unix seconds).
+    """Good data from an upstream; `as_of` says when they were good, in Unix seconds.
 
-    `stale` is last good data in place of an answer that could not be had.
+    With `stale`, they are the last good data, because the upstream could not be asked.
     """
 
     data: Data

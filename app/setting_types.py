@@ -1,4 +1,4 @@
-"""The types of settings: what may stand in a variable, and the message when something else does."""
+"""The types of settings: which values a variable may have, and the message for any other."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-# RFC 9110 §5.6.2 (a token) and §5.5 (a field value): what may stand in a header, and nothing more.
+# RFC 9110 §5.6.2 (a token) and §5.5 (a field value; ASCII only).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 
@@ -17,7 +17,7 @@ _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 
-# What every attempt sets itself, or what belongs to one connection (RFC 9110 §7.6.1).
+# Headers that every attempt sets itself, and those of one connection (RFC 9110 §7.6.1).
 _RESERVED = frozenset(
     {
         "host",

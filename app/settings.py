@@ -10,6 +10,7 @@ import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from app.setting_types import (
@@ -54,7 +55,7 @@ class Upstreams(BaseModel):
 
 
 class Settings(BaseSettings):
-    """The table of the README, typed. Times are seconds, sizes bytes."""
+    """The variables of docs/settings.md, typed. Times are seconds, sizes bytes."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -79,8 +80,8 @@ class Settings(BaseSettings):
     demo_latency: SecondsOrZero = 0.1
 
     @property
-    def explains(self) -> bool:
-        """Whether a client may see what was done for its answer."""
+    def explain_allowed(self) -> bool:
+        """Whether `?explain=true` is answered."""
         return self.explain == "on" or (self.explain == "auto" and self.demo)
 
     @property
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
         return self.upstream_url is None and not any(u.urls for _, u in self.upstreams.items())
 
     @model_validator(mode="after")
-    def _agree(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.request_timeout > self.request_timeout_max:
             raise ValueError(
                 "REQUEST_TIMEOUT: must not be above "
@@ -97,15 +98,15 @@ class Settings(BaseSettings):
             )
         for name, upstream in self.upstreams.items():
             for header in upstream.headers:
-                if header in self.forward_headers:  # whose credential would it be?
+                if header in self.forward_headers:  # which of the two values would be sent?
                     raise ValueError(
                         f"FORWARD_HEADERS: {header} is set by UPSTREAMS__{name.upper()}__HEADERS"
                     )
-        # Demo data beside real data would be a lie: all of one kind, or a clear word.
-        lacking = [name.upper() for name, upstream in self.upstreams.items() if not upstream.urls]
-        if lacking and not self.demo and self.upstream_url is None:
+        # Demo data beside real data would mislead: either every upstream has a URL, or none has.
+        without_url = [name.upper() for name, one in self.upstreams.items() if not one.urls]
+        if without_url and not self.demo and self.upstream_url is None:
             raise ValueError(
-                f"UPSTREAMS__{lacking[0]}__URLS: must be set, or UPSTREAM_URL, "
+                f"UPSTREAMS__{without_url[0]}__URLS: must be set, or UPSTREAM_URL, "
                 "as soon as one upstream has a URL"
             )
         return self
@@ -120,7 +121,7 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_line, error.errors(include_input=False)))) from None
+        raise ConfigError("; ".join(map(_describe, error.errors(include_input=False)))) from None
     except UnicodeDecodeError:
         raise ConfigError(".env: is not UTF-8") from None
     except SettingsError as error:
@@ -129,8 +130,8 @@ def load() -> Settings:
         raise ConfigError(f"{name}: cannot be read") from None
 
 
-def unknown() -> list[str]:
-    """Variables that look like ours and are not: a misspelt one would be ignored silently."""
+def unknown_variables() -> list[str]:
+    """Environment variables that begin as ours do but are no setting, so probably misspelt."""
     known = {f"{name}__{field}" for name in Upstreams.model_fields for field in _FIELDS}
     prefix = "upstreams__"
     return [
@@ -141,10 +142,9 @@ def unknown() -> list[str]:
     ]
 
 
-def _line(error: object) -> str:
-    assert isinstance(error, dict)
+def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
-    # A dict key's own error ends in "[key]", an item's in its index: the variable is before both.
+    # Below the variable, the location goes on with the key of a dict ("[key]") or an index.
     path = [part for part in error["loc"] if isinstance(part, str) and part != "[key]"][:3]
     variable = "__".join(path).upper()
     return f"{variable}: {message}" if variable else message

@@ -25,7 +25,7 @@ async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:
         try:
             raised = task.exception()
         except asyncio.CancelledError:
-            continue  # raising it took it from the task, which its traceback would keep alive
+            continue  # and the task has lost the error, whose traceback would keep frames alive
         if raised is not None and not isinstance(raised, Failure):
             raise raised
     if interrupted is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.settings import ConfigError, Settings, UpstreamSettings, load, unknown
+from app.settings import ConfigError, Settings, UpstreamSettings, load, unknown_variables
 
 SECRET = "do not print me"  # invalid in every variable, because of its spaces
 
@@ -211,10 +211,13 @@ def test_the_environment_overrides_the_env_file(
 def test_a_misspelt_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAMS__USERS__URLS", "http://a.test")
     monkeypatch.setenv("upstreams__posts__max_body", "1")
-    assert unknown() == []
+    assert unknown_variables() == []
     monkeypatch.setenv("UPSTREAMS__POST__URLS", "http://a.test")
     monkeypatch.setenv("UPSTREAMS__USERS__ATEMPT_TIMEOUT", "1")
-    assert sorted(unknown()) == ["UPSTREAMS__POST__URLS", "UPSTREAMS__USERS__ATEMPT_TIMEOUT"]
+    assert sorted(unknown_variables()) == [
+        "UPSTREAMS__POST__URLS",
+        "UPSTREAMS__USERS__ATEMPT_TIMEOUT",
+    ]
 
 
 def test_an_unreadable_env_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

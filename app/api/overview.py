@@ -64,7 +64,7 @@ async def get_overview(
     view_request = ViewRequest(
         plan=overview.plan(user_id, *parse_sections(include, require)),
         timeout_ms=timeout_ms,
-        explain=explain == "true" and state.settings.explains,
+        explain=explain == "true" and state.settings.explain_allowed,
     )
     if not state.settings.demo:  # whose faults are another parameter
         state.route_cache.add(request.scope, view_request.replay)

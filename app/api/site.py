@@ -26,7 +26,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     """Serve the page, the docs, their files, and the icon that they share."""
     web, docs = RevalidatedFiles(directory=WEB), RevalidatedFiles(directory=WEB / "docs")
     known = (
-        f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explains)}" '
+        f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explain_allowed)}" '
         f'data-sections="{",".join(overview.sections)}"'
     )
     html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, known)
