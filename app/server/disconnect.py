@@ -1,4 +1,4 @@
-"""A client that disconnects takes its work along."""
+"""When a client disconnects, the work for it is cancelled."""
 
 import asyncio
 from types import TracebackType
@@ -7,14 +7,14 @@ from starlette.types import Receive
 
 
 class ClientDisconnected(Exception):
-    """Nobody is left to answer."""
+    """The client disconnected before it had its answer."""
 
 
 class CancelOnDisconnect:
-    """`async with` around work for one client: when the client leaves, the work is cancelled.
+    """`async with` around work for one client: a disconnect cancels it.
 
-    FastAPI goes on with a handler whose client has left. Uvicorn says so only to whoever is
-    receiving; our requests have no body, so this may be the one receiver.
+    FastAPI goes on with a handler whose client has disconnected. Uvicorn reports a disconnect only
+    through `receive`; our requests have no body, so nobody else needs to call it.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -44,12 +44,12 @@ class CancelOnDisconnect:
         try:
             await self._watch
         except asyncio.CancelledError:
-            pass  # the watch's own, or ours: told apart below by counting, as asyncio.timeout does
+            pass  # the watch's, or the worker's: counted below, as asyncio.timeout does
         if self._disconnected:
             self._worker.uncancel()
         if exc is not None and not isinstance(exc, asyncio.CancelledError):
-            return  # a bug is not hidden by the client's leaving
+            return  # a bug is not hidden by a disconnect
         if self._worker.cancelling() > self._cancelled_before:
-            raise asyncio.CancelledError from exc  # somebody else's cancellation goes first
+            raise asyncio.CancelledError from exc  # a cancellation by others goes before ours
         if self._disconnected:
             raise ClientDisconnected from exc

@@ -1,4 +1,4 @@
-"""Stopping in two steps: first the service says so at `/readyz`, then it stops."""
+"""Draining: after a stop signal, `/readyz` says 503 first, and the listener closes later."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,12 +11,12 @@ import uvicorn
 
 
 class DrainingServer(uvicorn.Server):
-    """On a stop signal `on_stop` is called at once while the listener stays open, so that a load
-    balancer sees that the service is not ready any more; when the answers in flight are finished,
-    the server closes and exits with 0.
+    """A server that finishes the answers in flight before it stops, and then exits with 0.
 
-    `on_start` gets the base URL of each listener. After `drain_timeout` seconds every answer is
-    out, and what is left waits for a client that does not read.
+    A stop signal calls `on_stop` at once, and the listener stays open: a load balancer can see that
+    the service is not ready any more. `on_start` gets the base URL of each listener. After
+    `drain_timeout` seconds, an answer in flight can only be waiting for a client that does not
+    read; it is waited for no longer here.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class DrainingServer(uvicorn.Server):
                 )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Not handed on to uvicorn: it would raise the signal again when all is done, and a stop
-        # that went well would look like a kill.
+        # Uvicorn's own handler would raise the signal again after the shutdown, and a clean stop
+        # would look like a kill.
         if not self.started or self._in_flight is not None:
             self.should_exit = self.force_exit = True
             return

@@ -1,7 +1,7 @@
 """Uvicorn's HTTP/1.1, with bounds on what a client may send, and on how long it may do nothing.
 
-The parser under it collects a head of any length, at a cost that grows with its square. Whatever
-cannot become a request is answered here, below the application, and is a problem all the same.
+The parser under it collects a head of any length, at a cost that grows with its square. What is no
+valid request never reaches the application: it is answered here, with a problem.
 """
 
 import asyncio
@@ -10,25 +10,25 @@ from http import HTTPStatus
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.problems.responses import problem
-from app.server.middleware import SECURITY_HEADERS
+from app.server.security_headers import SECURITY_HEADERS
 
 _MAX_HEAD = 65_536
-"""Bytes; twice what most proxies let through."""
+"""Bytes. Envoy's default is 60 KiB; those of nginx and HAProxy are lower."""
 
 IDLE_TIMEOUT = 75
 """Seconds without progress: an idle connection, a head that does not end, an answer not taken.
 
-Longer than load balancers keep an idle connection (60 s is usual), so that it is they who close it
-and no request meets a connection that is closing.
+Longer than load balancers keep an idle connection (60 s is usual), so that they close it first and
+never send a request on a connection that we are closing.
 """
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One request at a time.
 
-    What is pipelined behind it is dropped, and the connection closed after its answer, for the
-    client to ask again (RFC 9112 §9.3.2). Uvicorn would stop reading meanwhile, and so not see
-    that the client has gone.
+    Requests that are pipelined behind it are dropped, and the connection is closed after its
+    answer, so the client has to send them again (RFC 9112 §9.3.2). Uvicorn would stop reading
+    meanwhile, and so not see a disconnect.
     """
 
     _in_head = True
@@ -41,7 +41,7 @@ class HttpProtocol(HttpToolsProtocol):
         transport: asyncio.Transport,  # type: ignore[override]  # any transport, for asyncio
     ) -> None:
         super().connection_made(transport)
-        # So writing is paused whenever something is left unsent, and until all of it is.
+        # Writing is paused whenever something is unsent, and resumed when all of it is sent.
         transport.set_write_buffer_limits(0)
         self._head_timer = self.loop.call_later(IDLE_TIMEOUT, transport.abort)
 
@@ -89,7 +89,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._reader_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn's message for what is not HTTP; `msg` names nothing of the request."""
+        """Called by uvicorn for what is not HTTP; its `msg` repeats nothing of the request."""
         if self._is_answering():
             self.cycle.keep_alive = False
         else:
@@ -99,7 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait_for_reader(self, unsent: int) -> None:
-        """TCP would wait for ever for a client that is there and takes nothing."""
+        """TCP alone would wait for ever for a client that is connected and reads nothing."""
         self._reader_timer = self.loop.call_later(IDLE_TIMEOUT, self._check_reader, unsent)
 
     def _check_reader(self, unsent_before: int) -> None:

@@ -1,6 +1,6 @@
-"""What every answer gets, whichever route gave it: an identity, security headers, and a log line.
+"""What is the same for every request: its id, security headers, and a log line.
 
-And what every route is spared: our own bugs, and the difference between HEAD and GET.
+It also answers HEAD as the routes answer GET, and turns our own bugs into problems.
 """
 
 import asyncio
@@ -14,27 +14,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.problems.responses import problem
 from app.server.disconnect import ClientDisconnected
 from app.server.request_state import RequestState
+from app.server.security_headers import SECURITY_HEADERS
 from app.telemetry.logs import Log
 
-# Not a secret, and a system call each would be 3 % of an answer from the cache.
+# A request id is no secret, and a system call for each would be 3 % of an answer from the cache.
 _random = random.Random(os.urandom(32))  # noqa: S311
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
-_CSP = (
-    b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-    b"form-action 'self'; frame-ancestors 'none'"
-)
-SECURITY_HEADERS = (
-    (b"content-security-policy", _CSP),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-)
-
 
 class RequestMiddleware:
-    """Plain ASGI: Starlette's `BaseHTTPMiddleware` hides a client's leaving and costs a task."""
+    """Plain ASGI: Starlette's `BaseHTTPMiddleware` hides a disconnect and costs a task."""
 
     def __init__(self, app: ASGIApp, log: Log) -> None:
         self._app = app
@@ -48,7 +38,7 @@ class RequestMiddleware:
         method = scope["method"]
         request_id = _request_id(scope)
         headers = (*SECURITY_HEADERS, (b"x-request-id", request_id))
-        if method == "HEAD":  # a copy: the server goes by its own
+        if method == "HEAD":  # a copy: uvicorn reads the method from its own scope
             scope = {**scope, "method": "GET"}
         state = RequestState(
             request_id.decode(), asyncio.get_running_loop().time(), head_only=method == "HEAD"
@@ -68,16 +58,16 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_wrapper)
         except ClientDisconnected:
-            status = 499  # nginx's number for it; nobody is there to read it
+            status = 499  # nginx's code, for the log alone: there is nobody to send it to
         except asyncio.CancelledError:
             if status:
                 raise
-            # At a second stop signal the server waits no longer: this is the last that it can send.
+            # The server is stopping and waits no longer, but this can still be sent.
             response = problem("draining", "this service had to stop")
             await response(scope, receive, send_wrapper)
         except Exception:
             self._log.exception("internal error", request_id=state.request_id)
-            if status:  # too late for a problem: the broken connection has to say it
+            if status:  # the head is sent: the client sees the error as a broken connection
                 raise
             response = problem("internal_error", "this service made a mistake")
             await response(scope, receive, send_wrapper)
@@ -94,7 +84,7 @@ class RequestMiddleware:
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The client's own if it is fit to be logged and passed on, else a new one."""
+    """The client's own, if it is safe to log and to send upstream; else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
             if _REQUEST_ID.fullmatch(value):

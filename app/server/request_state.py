@@ -1,4 +1,4 @@
-"""What is known of a request beside its ASGI scope, for all who handle it."""
+"""What middleware, routes and streams share about one request, beside its ASGI scope."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,11 @@ _KEY = "tributary.request"
 
 @dataclass(slots=True)
 class RequestState:
-    """`arrived` is an instant of the event loop's clock, in seconds. With `head_only`, the answer
-    is that to GET without its content (RFC 9110 §9.3.2). `log_fields` go into the request's log
-    line; they are true at any time, because the answer may break off at any time.
+    """One request, from the middleware to its log line.
+
+    `arrived` is an instant of the event loop's clock, in seconds. With `head_only`, the answer is
+    that to GET without its content (RFC 9110 §9.3.2). `log_fields` go into the request's log line;
+    they are kept correct while the answer is being sent, which may break off at any moment.
     """
 
     request_id: str

@@ -1,8 +1,7 @@
-"""The route cache: equal requests find their route and have their parameters read only once.
+"""The route cache: for equal requests, the route is found and the parameters are read only once.
 
-What FastAPI does for that costs more than all the rest of an answer whose sections are stored
-already (benchmarks/README.md has the profile), and depends on nothing but the request's target and
-one header.
+What FastAPI does for that is much of the cost of an answer whose sections are all stored
+(docs/decisions.md has figures). It depends on the request's target and one header alone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,11 +16,11 @@ _Key = tuple[str, str, bytes, tuple[bytes, ...]]
 
 _MAX_ENTRIES = 2048
 _MAX_KEY = 256
-"""Bytes of a key that is worth it. Together they bound the memory that clients can make us use."""
+"""Bytes; longer requests are not cached. Both bound the memory that clients can make us use."""
 
 
 class RouteCache:
-    """Replays by request; the oldest goes when there are too many."""
+    """Replays by request; the oldest is evicted when there are too many."""
 
     def __init__(self) -> None:
         self._replays: dict[_Key, Replay] = {}
@@ -39,13 +38,13 @@ class RouteCache:
 
 
 def _key(scope: Scope) -> _Key:
-    # All of them: a header that is repeated makes another request.
+    # All values: which one of a repeated header counts is for FastAPI to decide.
     timeouts = tuple(value for name, value in scope["headers"] if name == b"x-request-timeout-ms")
     return scope["method"], scope["path"], scope["query_string"], timeouts
 
 
 class RouteCacheMiddleware:
-    """Answers past FastAPI what is in the cache; the routes put it there (`RouteCache.add`)."""
+    """Answers a cached request without FastAPI; the routes fill the cache (`RouteCache.add`)."""
 
     def __init__(self, app: ASGIApp, cache: RouteCache) -> None:
         self._app = app

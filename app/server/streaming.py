@@ -1,4 +1,4 @@
-"""Answers that are sent piece by piece, each piece when it is there."""
+"""Streams: responses that are sent in pieces, each as soon as it is ready."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,16 +9,17 @@ from starlette.types import Receive, Scope, Send
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 
-_UNSTORED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""What is not known before it is sent is not to be kept, nor to be buffered by a proxy."""
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Whether a stream will be complete is unknown when its head is sent, so it must not be stored. A
+proxy must not buffer it."""
 
 
 class ClosingStreamingResponse(StreamingResponse):
-    """Ends when its content does or its client leaves, and always closes the content.
+    """Ends when its content ends or its client disconnects, and always closes the content.
 
-    Starlette and FastAPI cancel whoever sends, but leave a generator that waits to be continued to
-    the garbage collector, with all that it has in flight. When a bug of ours ends the content, the
-    client gets the `error_tail`, and the connection breaks.
+    Starlette and FastAPI cancel the sending task, but leave a suspended generator to the garbage
+    collector, with all that it has in flight. When a bug of ours ends the content, the client gets
+    the `error_tail`, and the connection breaks.
     """
 
     def __init__(
@@ -28,13 +29,13 @@ class ClosingStreamingResponse(StreamingResponse):
         headers: dict[str, str],
         error_tail: bytes = b"",
     ) -> None:
-        super().__init__(content, media_type=media_type, headers={**_UNSTORED, **headers})
+        super().__init__(content, media_type=media_type, headers={**_STREAM_HEADERS, **headers})
         self._content = content
         self._error_tail = error_tail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with CancelOnDisconnect(receive), aclosing(self._content):
-            if RequestState.of(scope).head_only:  # no header depends on the work
+            if RequestState.of(scope).head_only:  # no header depends on the content
                 start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                 await send(start)
                 await send({"type": "http.response.body"})
@@ -46,4 +47,4 @@ class ClosingStreamingResponse(StreamingResponse):
                 try:
                     await send(body)
                 finally:
-                    raise bug  # whatever becomes of the tail
+                    raise bug  # even if the tail cannot be sent
