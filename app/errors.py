@@ -33,16 +33,17 @@ class Policy(NamedTuple):
     retry_on: Literal["any_mirror", "other_mirror", "never"]
     """Where the same question may be asked again at once."""
     breaker: Literal["failure", "success", "ignored"]
-    """What it counts for the circuit breaker of the mirror. A timeout counts only if the attempt
-    was allotted a fair time."""
+    """How the circuit breaker of the mirror counts it. A timeout counts only if the attempt was
+    allotted a fair time."""
     answered: bool
     """Whether the upstream did the work of answering: then it counts for latency and limits."""
     stale_if_error: bool
-    """Whether last good data may stand in for the answer (RFC 5861 §4)."""
+    """Whether last good data may replace the answer (RFC 5861 §4)."""
 
 
-# A 4xx is an answer: the upstream was asked, did its work, and would say the same again. So it is
-# good for the breaker, counts for latency and limits, and stale data must not contradict it.
+# A 4xx other than 408 and 429 is an answer: the upstream did its work, and would give the same one
+# again. So it is a success for the breaker, counts for latency and limits, and is not replaced by
+# stale data.
 # fmt: off
 #                   retry_on        breaker    answered  stale_if_error
 _FAULT     = Policy("any_mirror",   "failure", False,    True)
@@ -57,8 +58,8 @@ class Failure(Exception):
     """A call that ended without an answer.
 
     `detail` goes to clients: it must not name hosts, URLs, headers or bodies. `cause` goes to the
-    log: the name of what happened underneath. `retry_after` is in seconds. `retryable` is for
-    clients, who may come back at any time; `policy` is for the layers.
+    log: the name of what happened underneath. `retry_after` is in seconds. `retryable` tells
+    clients whether asking again may help; `policy` tells the layers what to do.
     """
 
     reason: ClassVar[Reason]
@@ -97,7 +98,7 @@ class Unreachable(Failure):
 
 
 class UpstreamStatus(Failure):
-    """`retryable` says whether the same question may be answered later: 5xx and 408 only."""
+    """`retryable` is true for 5xx and 408 only: the same question may be answered later."""
 
     reason = "upstream_status"
     status = 502
@@ -130,7 +131,7 @@ class NotFound(Failure):
 class CircuitOpen(Failure):
     reason = "circuit_open"
     status = 503
-    title = "The upstream is resting after too many failures"
+    title = "The upstream failed too often to be asked now"
     policy = _NOT_ASKED
 
 

@@ -42,7 +42,7 @@ class Ok(BaseModel, Generic[T]):
 class SectionError(BaseModel):
     """Why a section failed, in the members of a problem (RFC 9457) and a few more."""
 
-    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    type: Annotated[str, Field(description="Where this problem type is explained")]
     title: str
     status: Annotated[int, Field(description="The HTTP status that this failure amounts to")]
     detail: str

@@ -1,1 +1,1 @@
-"""Problems (RFC 9457): what can go wrong, said in one shape."""
+"""Problems (RFC 9457): every error response, in one shape."""

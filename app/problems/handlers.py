@@ -1,34 +1,23 @@
-"""Every answer that is not a success is a problem, and every problem is explained."""
+"""Exceptions become problems, and every problem type is explained at its own path."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from app.problems.responses import Problem, WrongParameter, problem
-from app.problems.types import KINDS, type_url
+from app.problems.types import PROBLEM_TYPES, ProblemType
 
 _BY_STATUS = {404: "no_such_route", 405: "method_not_allowed"}
 
 
 def install(app: FastAPI) -> None:
-    """Explain problems at `/problems/{slug}`, and make problems of what FastAPI raises."""
+    """Explain problem types at `/problems/{slug}`, and answer FastAPI's errors with problems."""
     app.include_router(_router)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(StarletteHTTPException, _on_refusal)
-
-
-class ProblemType(BaseModel):
-    """What a kind of problem means, and what to do about it."""
-
-    type: str
-    title: str
-    status: int
-    meaning: str
-    what_to_do: str
+    app.add_exception_handler(StarletteHTTPException, _on_http_exception)
 
 
 _router = APIRouter(tags=["Problems"])
@@ -36,40 +25,33 @@ _router = APIRouter(tags=["Problems"])
 
 @_router.get(
     "/problems/{slug}",
-    summary="What a problem means",
-    response_description="The kind of problem, explained",
-    responses={404: {"model": Problem, "description": "There is no such kind of problem"}},
+    summary="What a problem type means",
+    response_description="The problem type, explained",
+    responses={404: {"model": Problem, "description": "There is no such problem type"}},
 )
 async def explain(slug: str) -> ProblemType:
-    """Explain a kind of problem: the `type` of every error points here."""
-    kind = KINDS.get(slug)
-    if kind is None:
-        raise HTTPException(
-            404, f"there is no kind of problem called so; known: {', '.join(KINDS)}"
-        )
-    return ProblemType(
-        type=type_url(slug),
-        title=kind.title,
-        status=kind.status,
-        meaning=kind.meaning,
-        what_to_do=kind.what_to_do,
-    )
+    """Explain a problem type: the `type` of every problem points here."""
+    problem_type = PROBLEM_TYPES.get(slug)
+    if problem_type is None:
+        known = ", ".join(PROBLEM_TYPES)
+        raise HTTPException(404, f"there is no such problem type; known: {known}")
+    return problem_type
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    # One message a parameter: of a list, the first item that is wrong stands for all.
+    # One message for each parameter: of a list with several invalid items, that of the first.
     wrong = {tuple(one["loc"][:2]): one["msg"] for one in reversed(error.errors())}
     errors = [_wrong_parameter(loc, message) for loc, message in reversed(wrong.items())]
     detail = "; ".join(f"{one.location} parameter {one.parameter}: {one.detail}" for one in errors)
     return problem("invalid_request", detail, instance=request.url.path, errors=errors)
 
 
-async def _on_refusal(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     slug = _BY_STATUS[error.status_code]
     headers = dict(error.headers or {})
-    if "Allow" in headers:  # what GET answers, HEAD answers too: see the request middleware
+    if "Allow" in headers:  # the request middleware answers HEAD wherever GET is allowed
         headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "HEAD"}))
     is_ours = isinstance(error, HTTPException)
     detail = error.detail if is_ours else HTTPStatus(error.status_code).description

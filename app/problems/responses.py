@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.framing import json_object
-from app.problems.types import KINDS, type_url
+from app.problems.types import PROBLEM_TYPES, type_url
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(BaseModel):
     """What went wrong, in the standard members of RFC 9457."""
 
-    type: Annotated[str, Field(description="Where this kind of problem is explained")]
+    type: Annotated[str, Field(description="Where this problem type is explained")]
     title: str
     status: int
     detail: str
@@ -24,7 +24,7 @@ class Problem(BaseModel):
 
 
 class WrongParameter(BaseModel):
-    """One parameter that could not be used."""
+    """One invalid parameter."""
 
     parameter: str
     location: Annotated[str, Field(description="`path`, `query` or `header`")]
@@ -32,7 +32,7 @@ class WrongParameter(BaseModel):
 
 
 class InvalidRequest(Problem):
-    """The request itself is wrong; `errors` names every parameter at fault."""
+    """The request itself is invalid; `errors` names every invalid parameter."""
 
     status: Literal[422]
     errors: list[WrongParameter]
@@ -46,7 +46,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     errors: list[WrongParameter] | None = None,
 ) -> Response:
-    """A problem of a known kind, as a response."""
+    """A problem of a known type, as a response."""
     body = problem_json(slug, detail, instance=instance, errors=errors)
     return problem_response(slug, body, headers)
 
@@ -54,7 +54,7 @@ def problem(
 def problem_response(slug: str, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """A problem that is JSON already, as a response."""
     headers = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(body, KINDS[slug].status, headers, media_type=MEDIA_TYPE)
+    return Response(body, PROBLEM_TYPES[slug].status, headers, media_type=MEDIA_TYPE)
 
 
 def problem_json(
@@ -66,12 +66,12 @@ def problem_json(
     sections: Mapping[str, bytes] | None = None,
     timeline: bytes | None = None,
 ) -> bytes:
-    """A problem of a known kind. `sections` and `timeline` are JSON already."""
-    kind = KINDS[slug]
+    """A problem of a known type. `sections` and `timeline` are JSON already."""
+    problem_type = PROBLEM_TYPES[slug]
     members = {
         "type": to_json(type_url(slug)),
-        "title": to_json(kind.title),
-        "status": b"%d" % kind.status,
+        "title": to_json(problem_type.title),
+        "status": b"%d" % problem_type.status,
         "detail": to_json(detail),
     }
     if instance is not None:

@@ -1,6 +1,6 @@
-"""Every kind of problem there is, by the slug that ends its `type`."""
+"""Every problem type there is (RFC 9457 §3.1.1), by the slug that ends its `type`."""
 
-from dataclasses import dataclass
+from pydantic import BaseModel
 
 from app.errors import (
     CircuitOpen,
@@ -14,100 +14,122 @@ from app.errors import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    status: int
+class ProblemType(BaseModel):
+    """What a problem type means, and what to do about it."""
+
+    type: str
     title: str
+    status: int
     meaning: str
     what_to_do: str
 
 
 def type_url(slug: str) -> str:
-    """The `type` of a problem: where its kind is explained."""
+    """The `type` of a problem: the path at which the problem type is explained."""
     return f"/problems/{slug}"
 
 
-def _of(failure: type[Failure], meaning: str, what_to_do: str) -> Kind:
-    return Kind(failure.status, failure.title, meaning, what_to_do)
+def _type(
+    slug: str, status: int, title: str, meaning: str, what_to_do: str
+) -> tuple[str, ProblemType]:
+    return slug, ProblemType(
+        type=type_url(slug), title=title, status=status, meaning=meaning, what_to_do=what_to_do
+    )
 
 
-KINDS = {
-    "timeout": _of(
-        Timeout,
-        "No complete answer came within the time of one attempt, or before the deadline.",
-        "Ask again, for the failed section alone by its href; allow more with "
-        "X-Request-Timeout-Ms if the client can wait.",
-    ),
-    "unreachable": _of(
-        Unreachable,
-        "The connection was refused, broke, or did not speak HTTP.",
-        "Ask again shortly. Operators: the log line 'attempt failed' has the cause.",
-    ),
-    "upstream_status": _of(
-        UpstreamStatus,
-        "The upstream answered with a status other than 200. Redirects are never followed.",
-        "Ask again if 'retryable' is true; otherwise the upstream must be fixed first.",
-    ),
-    "invalid_payload": _of(
-        InvalidPayload,
-        "The body was not JSON, did not have the expected shape, or was too large.",
-        "Asking again rarely helps. Operators: compare the upstream's answer with our schema.",
-    ),
-    "not_found": _of(
-        NotFound,
-        "The upstream that owns the resource says that it does not exist.",
-        "Check the identifier.",
-    ),
-    "circuit_open": _of(
-        CircuitOpen,
-        "The upstream failed so often that it is not asked for a while.",
-        "Ask again after Retry-After; the sections beside it are not concerned.",
-    ),
-    "overloaded": _of(
-        Overloaded,
-        "No permit was free before the deadline, or the upstream asks for fewer calls.",
-        "Ask again after Retry-After, and less often.",
-    ),
-    "invalid_request": Kind(
-        422,
-        "The request is not valid",
-        "A parameter is missing, malformed or out of range.",
-        "Fix the parameters that 'errors' names; asking again unchanged cannot help.",
-    ),
-    "malformed_request": Kind(
-        400,
-        "This is not HTTP",
-        "What was sent could not be read as an HTTP/1.1 request.",
-        "Check the client, or what stands between it and this service.",
-    ),
-    "head_too_large": Kind(
-        431,
-        "The head of the request is too large",
-        "The request's line and headers together are longer than 64 KiB.",
-        "Send fewer or smaller headers; cookies are the usual cause.",
-    ),
-    "no_such_route": Kind(
-        404,
-        "There is nothing at this path",
-        "The path is not one that this service answers.",
-        "See /docs for the paths there are.",
-    ),
-    "method_not_allowed": Kind(
-        405,
-        "This method is not allowed here",
-        "The path exists, but not for this method.",
-        "Use one of the methods in the Allow header.",
-    ),
-    "draining": Kind(
-        503,
-        "The service is about to stop",
-        "A stop signal came: answers in flight are finished, new requests belong elsewhere.",
-        "Send traffic to another replica.",
-    ),
-    "internal_error": Kind(
-        500,
-        "The service made a mistake",
-        "A defect of this service, not of an upstream and not of the request.",
-        "Report it with the X-Request-ID of the answer.",
-    ),
-}
+def _of(failure: type[Failure], meaning: str, what_to_do: str) -> tuple[str, ProblemType]:
+    return _type(failure.reason, failure.status, failure.title, meaning, what_to_do)
+
+
+PROBLEM_TYPES = dict(
+    [
+        _of(
+            Timeout,
+            "No complete answer came within the time of one attempt, or before the deadline.",
+            "Ask again, for the failed section alone by its href; allow more with "
+            "X-Request-Timeout-Ms if the client can wait.",
+        ),
+        _of(
+            Unreachable,
+            "The connection was refused, broke, or did not speak HTTP.",
+            "Ask again shortly. Operators: the log line 'attempt failed' has the cause.",
+        ),
+        _of(
+            UpstreamStatus,
+            "The upstream answered with a status other than 200. Redirects are never followed.",
+            "Ask again if 'retryable' is true; otherwise the upstream must be fixed first.",
+        ),
+        _of(
+            InvalidPayload,
+            "The body was not JSON, did not have the expected shape, or was too large.",
+            "Asking again rarely helps. Operators: the log line 'attempt failed' has the cause.",
+        ),
+        _of(
+            NotFound,
+            "The upstream that owns the resource says that it does not exist.",
+            "Check the identifier.",
+        ),
+        _of(
+            CircuitOpen,
+            "The upstream failed so often that its circuit breaker is open: it is not asked for a "
+            "while.",
+            "Ask again after 'retry_after'; the other sections are not affected.",
+        ),
+        _of(
+            Overloaded,
+            "No permit was free before the deadline, the request was shed on arrival, or the "
+            "upstream asks for fewer calls.",
+            "Ask again after 'retry_after', and less often.",
+        ),
+        _type(
+            "invalid_request",
+            422,
+            "The request is not valid",
+            "A parameter is missing, malformed or out of range.",
+            "Fix the parameters that 'errors' names; the same request will fail again.",
+        ),
+        _type(
+            "malformed_request",
+            400,
+            "This is not HTTP",
+            "What was sent could not be read as an HTTP/1.1 request.",
+            "Check the client, and any proxy between it and this service.",
+        ),
+        _type(
+            "head_too_large",
+            431,
+            "The head of the request is too large",
+            "The request's line and headers together are longer than 64 KiB.",
+            "Send fewer or smaller headers; cookies are the usual cause.",
+        ),
+        _type(
+            "no_such_route",
+            404,
+            "There is nothing at this path",
+            "The path is not one that this service answers.",
+            "See /docs for the paths there are.",
+        ),
+        _type(
+            "method_not_allowed",
+            405,
+            "This method is not allowed here",
+            "The path exists, but not for this method.",
+            "Use one of the methods in the Allow header.",
+        ),
+        _type(
+            "draining",
+            503,
+            "The service is about to stop",
+            "A stop signal came: answers in flight are finished, new requests should go to another "
+            "replica.",
+            "Send the request to another replica.",
+        ),
+        _type(
+            "internal_error",
+            500,
+            "The service made a mistake",
+            "A defect of this service, not of an upstream and not of the request.",
+            "Report it with the X-Request-ID of the answer.",
+        ),
+    ]
+)

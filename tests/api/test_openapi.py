@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from app.api.health import Alive, Readiness
-from app.problems.handlers import ProblemType
 from app.problems.responses import InvalidRequest, Problem
+from app.problems.types import ProblemType
 from app.views.overview import overview
 from tests.in_process import MODELS, ServiceClient, running_demo, validated
 

@@ -10,15 +10,16 @@ import pytest
 
 import app
 from app.errors import Failure, Reason
-from app.problems.handlers import ProblemType
 from app.problems.responses import Problem
+from app.problems.types import ProblemType
 from tests.in_process import PATH, ServiceClient, body_of
 
 pytestmark = pytest.mark.anyio
 
 SLUGS = [
     *get_args(Reason),
-    *("invalid_request", "no_such_route", "method_not_allowed", "internal_error"),
+    *("invalid_request", "malformed_request", "head_too_large", "no_such_route"),
+    *("method_not_allowed", "draining", "internal_error"),
 ]
 
 
@@ -34,17 +35,17 @@ def a_problem(response: httpx.Response, slug: str) -> Problem:
 async def test_every_problem_type_is_explained(service: ServiceClient, slug: str) -> None:
     response = await service.get(f"/problems/{slug}")
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
-    kind = body_of(response, ProblemType)
-    assert kind["type"] == f"/problems/{slug}"
-    assert all(kind[member] for member in ("title", "meaning", "what_to_do"))
+    problem_type = body_of(response, ProblemType)
+    assert problem_type["type"] == f"/problems/{slug}"
+    assert all(problem_type[member] for member in ("title", "meaning", "what_to_do"))
 
 
 @pytest.mark.parametrize("failure", Failure.__subclasses__(), ids=lambda failure: failure.reason)
 async def test_a_failure_has_the_title_and_status_of_its_problem_type(
     service: ServiceClient, failure: type[Failure]
 ) -> None:
-    kind = (await service.get(f"/problems/{failure.reason}")).json()
-    assert (kind["title"], kind["status"]) == (failure.title, failure.status)
+    problem_type = (await service.get(f"/problems/{failure.reason}")).json()
+    assert (problem_type["title"], problem_type["status"]) == (failure.title, failure.status)
 
 
 def test_there_is_a_failure_for_every_reason() -> None:

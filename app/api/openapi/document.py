@@ -44,7 +44,7 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
         tags=[
             {"name": "Views", "description": "The answers composed from many upstreams"},
             {"name": "Health", "description": "For load balancers and orchestrators"},
-            {"name": "Problems", "description": "What each kind of error means"},
+            {"name": "Problems", "description": "What each problem type means"},
         ],
     )
     for path in document["paths"].values():

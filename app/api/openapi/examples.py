@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.errors import CircuitOpen, Failure, Overloaded, Timeout, Unreachable
-from app.problems.types import KINDS, type_url
+from app.problems.types import PROBLEM_TYPES, type_url
 from app.views.overview import overview
 
 Json = dict[str, Any]
@@ -68,8 +68,8 @@ def _overview(*, complete: bool, **sections: Json) -> Json:
 def _problem(slug: str, detail: str, instance: str = _HREF, **more: object) -> Json:
     return {
         "type": type_url(slug),
-        "title": KINDS[slug].title,
-        "status": KINDS[slug].status,
+        "title": PROBLEM_TYPES[slug].title,
+        "status": PROBLEM_TYPES[slug].status,
         "detail": detail,
         "instance": instance,
     } | more
