@@ -39,7 +39,7 @@ def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
     overview.batch,
     summary="The overviews of many users",
     response_model=view_models(overview).batch,
-    response_description="An item for each user, in the order asked for",
+    response_description="An item for each user, in the order of the request",
     responses=BATCH,
 )
 async def get_overviews(
@@ -50,10 +50,10 @@ async def get_overviews(
     require: Require = None,
     timeout_ms: TimeoutMs = None,
 ) -> Response:
-    """The same as one overview each, at the cost of one request: one deadline, one fan-out.
+    """Overviews of many users, within the deadline and the fan-out of one request.
 
-    An item fails as its overview would have, and the others are not touched by it. With
-    `Accept: application/x-ndjson`, the items come one a line, each when it is complete.
+    An item fails as its overview would have, without effect on the others. With
+    `Accept: application/x-ndjson`, each item is a line, sent when it is complete.
     """
     state = service_state(request)
     users = _distinct(user_id, state.settings.batch_max)
@@ -79,27 +79,29 @@ async def get_overviews(
     return await _answer(request, users, completed, log)
 
 
-def _distinct(users: Sequence[int], most: int) -> list[int]:
-    """Each once, where it is named first."""
+def _distinct(users: Sequence[int], batch_max: int) -> list[int]:
+    """Each user once, at its first place."""
     distinct = list(dict.fromkeys(users))
-    if len(distinct) > most:
-        message = f"at most {most} different users, not {len(distinct)}"
+    if len(distinct) > batch_max:
+        message = f"at most {batch_max} different users, not {len(distinct)}"
         raise RequestValidationError([{"loc": ("query", "user_id"), "msg": message}])
     return distinct
 
 
 async def _completed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanRun]:
-    """Each run when it is over."""
+    """Each run, as soon as it is complete."""
     async with aclosing(steps):
         async for step in steps:
             if step is not None and step.last:
                 yield step.run
-                await asyncio.sleep(0)  # what is all stored must not hold up other requests
+                await asyncio.sleep(
+                    0
+                )  # runs that are all cached do not wait, and would block the loop
 
 
 class _BatchLog:
-    """Counts for the request's log line: `partial` items that are not complete, `failed` reasons
-    by section.
+    """The log fields of a batch: `partial` counts items that are not complete, `failed` the reasons
+    of each section.
     """
 
     def __init__(self, users: int) -> None:

@@ -1,7 +1,7 @@
-"""All that a handler may ask for.
+"""What handlers work with: the service's state, the fan-out of a request, and its context.
 
-What FastAPI has to solve is a large part of the cost of an answer (benchmarks/README.md has the
-profile), so only what belongs in its hands is a dependency: the semaphore of each request.
+Solving dependencies is a notable part of the cost of an answer (benchmarks/README.md has the
+profile), so only the semaphore of each request is one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class ServiceState:
     draining: bool = False
 
     def lookup(self, call: Call) -> Answer | None:
-        """What is stored."""
+        """A stored answer, if it may be used."""
         return self.upstreams[call.question.upstream].lookup(call)
 
     def fetch(self, call: Call) -> Awaitable[Answer]:
@@ -49,7 +49,7 @@ def service_state(request: Request) -> ServiceState:
 
 
 async def fan_out_of(request: Request) -> asyncio.Semaphore:
-    """The attempts that one client request may have in flight."""
+    """A permit for each attempt that one client request may have in flight."""
     return asyncio.Semaphore(service_state(request).settings.fan_out)
 
 
@@ -63,7 +63,7 @@ def request_context(
     plan: Plan,
     watch: Emit | None = None,
 ) -> Context:
-    """On whose behalf: until when, how wide, and with which of the client's headers."""
+    """The context of a request's calls: its deadline, its fan-out, and headers of the client."""
     state = service_state(request)
     settings = state.settings
     seconds = (

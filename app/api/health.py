@@ -1,4 +1,4 @@
-"""Whether the process lives, and whether it wants traffic."""
+"""The probes: liveness at `/livez`, readiness at `/readyz`."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ class Alive(BaseModel):
 
 
 class Permits(BaseModel):
-    """Of an upstream's attempts in flight; `limit` follows its latency, up to `ceiling`."""
+    """The permits for attempts in flight; `limit` adapts to the latency, up to `ceiling`."""
 
     in_use: int
     limit: int
@@ -32,7 +32,7 @@ class Permits(BaseModel):
 
 
 class LatencyMs(BaseModel):
-    """Of the last attempts, in milliseconds; null until there were enough."""
+    """Percentiles of the last attempts, in milliseconds; null until there were enough."""
 
     p50: float | None
     p95: float | None
@@ -52,7 +52,10 @@ class UpstreamHealth(BaseModel):
 
     permits: Permits
     latency_ms: LatencyMs
-    budget: Annotated[float, Field(description="Retries, hedges and refreshes that it may get now")]
+    budget: Annotated[
+        float,
+        Field(description="The balance of the retry budget: retries, hedges and refreshes left"),
+    ]
     mirrors: list[MirrorHealth]
 
 
@@ -84,7 +87,7 @@ async def readyz(
         Literal["", "true", "false"], Query(description="`?verbose` lists every upstream")
     ] = "false",
 ) -> Readiness | Response:
-    """503 once a stop signal came: answers in flight are finished, new ones belong elsewhere."""
+    """503 after a stop signal: answers in flight are finished, new requests go elsewhere."""
     state = service_state(request)
     if state.draining:
         return problem("draining", "answers in flight are finished", headers={"Retry-After": "1"})

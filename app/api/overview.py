@@ -27,7 +27,7 @@ from app.server.streaming import ClosingStreamingResponse
 from app.views.overview import overview
 
 _COMPLETE = {"complete": True, "failed": {}, "stale": []}
-"""The log fields of an answer whose sections are all there."""
+"""The log fields of a complete answer."""
 
 _router = APIRouter(tags=["Views"])
 
@@ -40,7 +40,7 @@ def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
     overview.path,
     summary="The overview of a user",
     response_model=view_models(overview).answer,
-    response_description="The overview, complete or not: every section says for itself",
+    response_description="The overview, complete or not: each section has its own status",
     responses=OVERVIEW,
 )
 async def get_overview(
@@ -52,13 +52,14 @@ async def get_overview(
     explain: Explain = "false",
     timeout_ms: TimeoutMs = None,
 ) -> Response:
-    """User, posts and todos, asked for at once and answered before the deadline.
+    """User, posts and todos, fetched concurrently and answered before the deadline.
 
-    A section that could not be had is `failed` and says why; the others are not touched by it.
-    Only when no section could be had, or one that `require` names failed, the answer is a problem.
-    With `Cache-Control: no-cache` or `no-store`, the upstreams are asked whatever is stored.
+    A section that could not be fetched is `failed` and says why, without effect on the others. The
+    answer as a whole is a problem only if the user does not exist, if every section failed, or if
+    one that `require` names did. With `Cache-Control: no-cache` or `no-store`, no stored data are
+    used.
 
-    With `Accept: text/event-stream`, each section comes as an event when it completes.
+    With `Accept: text/event-stream`, each section is an event, sent when it completes.
     """
     state = service_state(request)
     view_request = ViewRequest(
@@ -66,14 +67,14 @@ async def get_overview(
         timeout_ms=timeout_ms,
         explain=explain == "true" and state.settings.explain_allowed,
     )
-    if not state.settings.demo:  # whose faults are another parameter
+    if not state.settings.demo:  # there, X-Demo-Fault is a parameter that the key does not have
         state.route_cache.add(request.scope, view_request.replay)
     return await view_request.answer(request, fan_out)
 
 
 @dataclass(slots=True)
 class ViewRequest:
-    """What the parameters of a request come to: the same for all that the route cache has."""
+    """A request with its parameters read; the route cache replays it for equal requests."""
 
     plan: Plan
     timeout_ms: int | None

@@ -1,4 +1,4 @@
-"""What a request says: its parameters, the headers that matter, and what they mean."""
+"""What a request says: its parameters, and the headers that we read."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -13,7 +13,7 @@ from app.views.overview import overview
 
 
 def _digits(value: object) -> object:
-    # Pydantic would also read 1.0, 1_0, +1 and 007; one number has one spelling here.
+    # Pydantic would also read 1.0, 1_0, +1 and 007: each number has one spelling here.
     if isinstance(value, str) and not re.fullmatch(r"0|[1-9][0-9]*", value):
         raise ValueError("must be a whole number, in digits")
     return value
@@ -61,7 +61,8 @@ Include = Annotated[
     _Names, Query(description="The sections wanted, repeated or comma separated; default: all")
 ]
 Require = Annotated[
-    _Names, Query(description="Sections without which the answer is worthless; default: none")
+    _Names,
+    Query(description="Sections without which the answer is useless to the client; default: none"),
 ]
 
 
@@ -82,11 +83,11 @@ _JSON = "application/json"
 
 
 def prefers(request: Request, media_type: str) -> bool:
-    """Whether the client accepts `media_type` by name, and not JSON rather (RFC 9110 §12.5.1)."""
+    """Whether `media_type` is accepted by name, and preferred to JSON (RFC 9110 §12.5.1)."""
     headers = request.scope["headers"]
     lines = [value.decode("latin-1").lower() for name, value in headers if name == b"accept"]
     if not any(media_type in line for line in lines):
-        return False  # as for most requests
+        return False  # most requests end here
     weights = dict(_weight(item) for line in lines for item in line.split(","))
     wanted = weights.get(media_type, 0.0)
     if _JSON in weights:
@@ -108,7 +109,7 @@ def _weight(item: str) -> tuple[str, float]:
 
 
 def bypasses_cache(cache_control: Iterable[str]) -> bool:
-    """Whether the client wants no answer from our cache (RFC 9111 §5.2.1.4, §5.2.1.5)."""
+    """Whether the client wants no stored answer (RFC 9111 §5.2.1.4, §5.2.1.5)."""
     return any(
         directive.strip().lower() in ("no-cache", "no-store")
         for line in cache_control
@@ -124,8 +125,8 @@ _TRACEPARENT = re.compile(
 def extract_trace_headers(headers: Iterable[RawHeader]) -> tuple[RawHeader, ...]:
     """W3C trace context among `headers`, names in lower case; nothing if it is not valid.
 
-    It is passed on as it came, as the specification asks of whoever records no spans (Trace
-    Context, "Forwarding"). Without a valid `traceparent`, `tracestate` is dropped too.
+    They are forwarded unchanged, as the specification asks of a service that records no spans
+    (Trace Context, "Forwarding"). Without a valid `traceparent`, `tracestate` is dropped too.
     """
     context = tuple(one for one in headers if one[0] in (b"traceparent", b"tracestate"))
     parents = [value for name, value in context if name == b"traceparent"]

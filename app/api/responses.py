@@ -1,6 +1,6 @@
-"""What goes with an answer: validators, freshness, where it came from, and what it took.
+"""The response to an answer: ETag and 304, Cache-Control, Cache-Status, Server-Timing.
 
-And the cache of responses, for answers that would be the same again.
+Also the response cache, which reuses a response as long as it would be made the same again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ def respond(
     now: float,
     timeline: bytes | None = None,
 ) -> Response:
-    """The answer of a view as JSON, or the problem that it is; at `now`, loop time."""
+    """The answer of a view as JSON, or as a problem; `now` is loop time."""
     if result.failure is not None:
         if result.retry_after is not None:
             headers["Retry-After"] = str(result.retry_after)
@@ -42,7 +42,7 @@ def complete_response(
     now: float,
     body: Callable[[], bytes],
 ) -> Response:
-    """What is made of `outcomes` alone; 304 if the client has it already."""
+    """A complete answer, made of `outcomes`; 304 if the client has it already."""
     tag = etag(outcomes)
     headers |= {"Cache-Control": cache_control(outcomes, now), "ETag": tag}
     if matches(request.headers.getlist("if-none-match"), tag):
@@ -57,7 +57,7 @@ def partial_response(headers: dict[str, str], body: bytes) -> Response:
 
 
 def etag(outcomes: Outcomes) -> str:
-    """A weak validator (RFC 9110 §8.8.1): the same data, though it may have been asked anew."""
+    """A weak validator (RFC 9110 §8.8.1): equal for equal data, whenever they were fetched."""
     digest = blake2b(digest_size=12)
     for name in sorted(outcomes):
         result = outcomes[name].result
@@ -88,15 +88,15 @@ def cache_control(outcomes: Outcomes, now: float) -> str:
 
 
 def cache_status(plan: Plan, outcomes: Outcomes, now: float) -> str:
-    """RFC 9211, a member for each section: what our cache had to say to its upstream's call."""
+    """RFC 9211: a member for each section, under the name of its upstream."""
     return ", ".join(
-        f"{question.upstream}; {_handled(outcomes[name], now)}"
+        f"{question.upstream}; {_cache_status_of(outcomes[name], now)}"
         for name, question in plan.questions.items()
         if name in outcomes
     )
 
 
-def _handled(outcome: Outcome, now: float) -> str:
+def _cache_status_of(outcome: Outcome, now: float) -> str:
     tally, result = outcome.tally, outcome.result
     if tally.cache == "hit":
         assert isinstance(result, Answer)
@@ -119,18 +119,18 @@ def _ttl(answer: Answer, now: float) -> int:
 
 
 def server_timing(plan: Plan, outcomes: Outcomes, total: float, now: float) -> str:
-    """W3C Server-Timing: milliseconds of each section and in total, and what was special."""
+    """W3C Server-Timing: milliseconds of each section and in total; `desc` says what happened."""
     parts = []
     for name in plan.view.sections:
         if name in outcomes:
             outcome = outcomes[name]
-            special = " ".join(_special(outcome, now))
-            described = f';desc="{special}"' if special else ""
-            parts.append(f"{name};dur={outcome.seconds * 1000:.1f}{described}")
+            words = " ".join(_description(outcome, now))
+            desc = f';desc="{words}"' if words else ""
+            parts.append(f"{name};dur={outcome.seconds * 1000:.1f}{desc}")
     return ", ".join([*parts, f"total;dur={total * 1000:.1f}"])
 
 
-def _special(outcome: Outcome, now: float) -> Iterator[str]:
+def _description(outcome: Outcome, now: float) -> Iterator[str]:
     tally, result = outcome.tally, outcome.result
     if tally.cache == "hit":
         assert isinstance(result, Answer)
@@ -146,16 +146,16 @@ def _special(outcome: Outcome, now: float) -> Iterator[str]:
 
 
 _MAX_CACHED_BODY = 16 * 1024
-"""Bytes of a body that is worth its memory, which is taken once for each route that is cached."""
+"""Bytes. Each entry of the route cache may hold one body, so this bounds their memory."""
 
 
 @dataclass(slots=True)
 class ResponseCache:
     """The last response to one request whose sections were all stored.
 
-    Its times to live are in whole seconds, so it is good until one of them is a second less; its
-    `Server-Timing` is that of its making. Answers are compared by identity: with other forwarded
-    headers, or after a new call, they are others.
+    Its times to live are in whole seconds, so it is valid until one of them is a second less. Its
+    `Server-Timing` is that of the request it was made for. Answers are compared by identity: with
+    other forwarded headers, or after a new call, they are other objects.
     """
 
     _answers: tuple[object, ...] = ()
@@ -163,7 +163,7 @@ class ResponseCache:
     _response: Response | None = None
 
     def get(self, outcomes: Outcomes, now: float) -> Response | None:
-        """The response, if it was made of the answers in `outcomes`."""
+        """The response, if it was made of the same answers and is still valid."""
         if now >= self._until or len(outcomes) != len(self._answers):
             return None
         for outcome, answer in zip(outcomes.values(), self._answers, strict=True):

@@ -2,8 +2,8 @@
 
 The docs are Swagger UI from our own disk, nothing inline, nothing from elsewhere. Links are
 relative throughout, so that both also work behind a proxy that adds a prefix. The page is a client
-like any other: all it knows beforehand is whether the data are the demo's, whether the service
-explains itself, and the names of the sections.
+like any other: it is only told whether the data are the demo's, whether `explain` is allowed, and
+the names of the sections.
 """
 
 import os
@@ -19,17 +19,18 @@ from app.views.overview import overview
 
 WEB = Path(__file__).parents[1] / "web"
 
-_UNKNOWN = 'data-demo="?" data-explain="?" data-sections="?"'
+_PLACEHOLDERS = 'data-demo="?" data-explain="?" data-sections="?"'
 
 
 def install(app: FastAPI, settings: Settings) -> None:
     """Serve the page, the docs, their files, and the icon that they share."""
     web, docs = RevalidatedFiles(directory=WEB), RevalidatedFiles(directory=WEB / "docs")
-    known = (
-        f'data-demo="{_word(settings.demo)}" data-explain="{_word(settings.explain_allowed)}" '
+    attributes = (
+        f'data-demo="{_json_bool(settings.demo)}" '
+        f'data-explain="{_json_bool(settings.explain_allowed)}" '
         f'data-sections="{",".join(overview.sections)}"'
     )
-    html = (WEB / "index.html").read_text("utf-8").replace(_UNKNOWN, known)
+    html = (WEB / "index.html").read_text("utf-8").replace(_PLACEHOLDERS, attributes)
 
     async def page(request: Request) -> Response:
         return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
@@ -52,7 +53,7 @@ def install(app: FastAPI, settings: Settings) -> None:
 
 
 class RevalidatedFiles(StaticFiles):
-    """Files that a browser stores but asks about each time: an update shows at once."""
+    """Files that a browser stores and revalidates each time, so that an update shows at once."""
 
     def file_response(
         self,
@@ -66,5 +67,5 @@ class RevalidatedFiles(StaticFiles):
         return response
 
 
-def _word(value: bool) -> str:
+def _json_bool(value: bool) -> str:
     return "true" if value else "false"

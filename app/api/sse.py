@@ -1,7 +1,7 @@
 """A view as server-sent events: each section as it completes.
 
-The format is that of the HTML standard (§9.2), written by FastAPI. Folding the events gives the
-JSON answer: `done` has what is no section, or the problem that the answer would have been.
+The format is that of the HTML standard (§9.2), written by FastAPI. Together, the events have what
+the JSON answer has: `done` has its other members, or the problem that it would have been.
 """
 
 from collections.abc import AsyncGenerator
@@ -31,7 +31,7 @@ async def events(
     request_state: RequestState,
     recorder: Recorder | None,
 ) -> AsyncGenerator[bytes]:
-    """All events of a plan whose `steps` are still to come."""
+    """All events of an answer; `steps` are those of its plan."""
     outcomes: Outcomes = {}
     request_state.log_fields = {"complete": False}
     excluded = [name for name in plan.view.sections if name not in plan.questions]
@@ -50,12 +50,12 @@ async def events(
     result = ViewResult(plan, outcomes)
     request_state.log_fields = result.log_fields()
     timeline = recorder.to_json() if recorder else None
-    given_up = [_section_event(name, SKIPPED) for name in plan.questions if name not in outcomes]
-    yield b"".join([*given_up, _done_event(result, timeline)])
+    cancelled = [_section_event(name, SKIPPED) for name in plan.questions if name not in outcomes]
+    yield b"".join([*cancelled, _done_event(result, timeline)])
 
 
 def internal_error_event(plan: Plan) -> bytes:
-    """The last event, if a bug of ours ends the others: the 500 that JSON would have been."""
+    """The last event if a bug of ours ends the stream: the 500 that the JSON answer would be."""
     error = problem_json("internal_error", "this service made a mistake")
     return _done(plan, complete=False, status=500, more={"error": error})
 

@@ -7,23 +7,23 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api.openapi.responses import BATCH, OVERVIEW, Responses
+from app.api.openapi.responses import BATCH, INVALID_PARAMETER, OVERVIEW, Responses
 from app.composition.models import view_models
 from app.problems.responses import MEDIA_TYPE
 from app.settings import Settings
 from app.views.overview import overview
 
 _DESCRIPTION = """
-One request fetches a user, their posts and their todos from several upstreams at once. Every
-section of the answer says for itself whether it is `ok`, `failed` or `skipped`; a failed one says
-why, whether asking again may help, and where. Nothing is silently missing.
+One request fetches a user, their posts and their todos from several upstreams at once. Each section
+of the answer is `ok`, `failed` or `skipped`; a failed one says why, and whether and where a retry
+may help. Nothing is silently missing.
 
-Every error is `application/problem+json` (RFC 9457), and its `type` leads to an explanation.
+Every error is `application/problem+json` (RFC 9457), and its `type` is a path that explains it.
 """
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Make `app.openapi()` say what is really sent."""
+    """Make `app.openapi()` describe what is really sent."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -59,8 +59,8 @@ def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
     models = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
-    of_streams = view_models(overview)
-    _add_models(models, of_streams.section_event, of_streams.done_event)
+    view = view_models(overview)
+    _add_models(models, view.section_event, view.done_event)
     for model in models.values():
         for name, member in model.get("properties", {}).items():
             if name not in model.get("required", ()):
@@ -77,10 +77,11 @@ def _set_problem_media_type(responses: dict[str, Any]) -> None:
             content.setdefault(MEDIA_TYPE, {}).update(schema)
         if status == "422":  # FastAPI's own shape, where a route does not document ours
             content[MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/InvalidRequest"}
+            response["description"] = INVALID_PARAMETER
 
 
 def _add_models(models: dict[str, Any], *added: type[BaseModel]) -> None:
-    """What only streams have is no response to FastAPI."""
+    """Add what occurs in streams only, which FastAPI does not see."""
     _, described = models_json_schema(
         [(model, "serialization") for model in added], ref_template="#/components/schemas/{model}"
     )

@@ -1,4 +1,4 @@
-"""The cases a client has to know, each a named example: its summary and its value.
+"""A named example of each case that a client has to handle: its summary and its value.
 
 They are made of the examples of the view's sections.
 """
@@ -92,17 +92,17 @@ def _wrong_parameter(parameter: str, detail: str, instance: str = _HREF) -> Json
 
 
 OVERVIEWS: Examples = {
-    "complete": ("Every section could be had", _overview(complete=True)),
+    "complete": ("Every section is there", _overview(complete=True)),
     "one_section_failed": (
         "Posts came too late; the rest is there",
         _overview(complete=False, posts=_late("posts")),
     ),
     "stale": (
-        "The posts' upstream could not be asked; these were good once",
+        "The posts' upstream could not be asked; these are the last good ones",
         _overview(complete=False, posts=_SECTIONS["posts"] | {"stale": True}),
     ),
     "included_only": (
-        "Only todos were asked for",
+        "Only the todos were included",
         _overview(complete=True, **_ALL_SKIPPED | {"todos": _SECTIONS["todos"]}),
     ),
 }
@@ -152,11 +152,11 @@ UNREACHABLE: Examples = {
 
 NO_CAPACITY: Examples = {
     "circuit_open": (
-        "`require=posts`, whose upstream failed so often that it is left alone for now",
+        "`require=posts`, whose circuit breaker is open",
         _only_posts_failed(CircuitOpen, "it failed too often to be asked again now", 0.7),
     ),
     "overloaded": (
-        "Turned away on arrival: the only section asked for has a queue that is too long",
+        "Shed on arrival: the only section included has too long a queue",
         _only_posts_failed(Overloaded, "too many calls are waiting already", 1.2),
     ),
 }

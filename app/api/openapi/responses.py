@@ -14,6 +14,8 @@ from app.views.overview import overview
 
 Responses = dict[int | str, dict[str, Any]]
 
+INVALID_PARAMETER = "A parameter is invalid; `errors` names it"
+
 _MODELS = view_models(overview)
 
 
@@ -70,8 +72,8 @@ _HEADERS = {
     name: {"description": text, "schema": {"type": "string"}}
     for name, text in {
         "X-Complete": "`true` if every included section has all of its data, else `false`",
-        "X-Request-ID": "The request's own if it was usable, else a new one",
-        "Cache-Control": "Complete answers may be kept; anything partial is `no-store`",
+        "X-Request-ID": "The request's own if it was valid, else a new one",
+        "Cache-Control": "Complete answers may be stored; anything partial is `no-store`",
         "Cache-Status": "RFC 9211: a member for each section, by its upstream",
         "Server-Timing": "Milliseconds of each section and of the total; `hit`, `stale`, "
         "`coalesced`, `retry` or `hedge` where one was",
@@ -100,20 +102,20 @@ OVERVIEW: Responses = {
             ),
         },
     },
-    304: {"description": "Nothing has changed since the answer that If-None-Match names"},
+    304: {"description": "The data are those that the ETag in If-None-Match names"},
     404: _problem(_MODELS.not_found, "The user does not exist", examples.NOT_FOUND),
-    422: _problem(InvalidRequest, "A parameter is wrong, and named", examples.UNKNOWN_SECTION),
+    422: _problem(InvalidRequest, INVALID_PARAMETER, examples.UNKNOWN_SECTION),
     502: _problem(
         _MODELS.failed,
-        "A required section, or all of them, could not be had from the upstream",
+        "A required section failed, or all did, without a usable answer from the upstream",
         examples.UNREACHABLE,
     ),
     503: _problem(
         _MODELS.failed,
-        "As 502, for want of capacity; Retry-After says when to come back",
+        "As 502, because there is no capacity; Retry-After says when to ask again",
         examples.NO_CAPACITY,
     ),
-    504: _problem(_MODELS.failed, "As 502, for want of time", examples.NO_TIME),
+    504: _problem(_MODELS.failed, "As 502, because the time was up", examples.NO_TIME),
 }
 
 BATCH: Responses = {
@@ -146,5 +148,5 @@ BATCH: Responses = {
         },
     },
     304: OVERVIEW[304],
-    422: _problem(InvalidRequest, "A parameter is wrong, and named", examples.TOO_MANY),
+    422: _problem(InvalidRequest, INVALID_PARAMETER, examples.TOO_MANY),
 }
