@@ -20,7 +20,7 @@ from app.composition.outcome import Outcome, cached_outcomes
 from app.composition.result import ViewResult
 from app.composition.scheduler import PlanRun, Step, compose
 from app.composition.view import Plan
-from app.framing import json_array, json_bool, json_object, json_text
+from app.json_bytes import json_array, json_bool, json_object, json_text
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse

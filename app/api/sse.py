@@ -15,7 +15,7 @@ from app.composition.scheduler import Step
 from app.composition.section import SKIPPED, render_section
 from app.composition.timeline import Recorder
 from app.composition.view import Plan
-from app.framing import json_bool, json_object, json_text
+from app.json_bytes import json_bool, json_object, json_text
 from app.problems.responses import problem_json
 from app.server.request_state import RequestState
 

@@ -13,7 +13,7 @@ from app.composition.outcome import Outcomes
 from app.composition.section import render_section
 from app.composition.view import Plan
 from app.errors import Failure, NotFound
-from app.framing import json_bool, json_object
+from app.json_bytes import json_bool, json_object
 from app.problems.responses import problem_json
 
 

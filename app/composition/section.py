@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from app.call import Answer
 from app.composition.outcome import Outcome
 from app.errors import Failure, Reason
-from app.framing import json_bool, json_object
+from app.json_bytes import json_bool, json_object
 from app.problems.types import type_url
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from app.framing import json_object
+from app.json_bytes import json_object
 from app.problems.types import PROBLEM_TYPES, type_url
 
 MEDIA_TYPE = "application/problem+json"

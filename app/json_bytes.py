@@ -1,4 +1,4 @@
-"""JSON made of parts that are JSON already, so that data are serialised only once (RFC 8259)."""
+"""JSON joined from parts that are JSON already, so that data are serialised only once."""
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -11,7 +11,7 @@ def json_object(members: Mapping[str, bytes]) -> bytes:
 
 @lru_cache
 def _object_format(names: tuple[str, ...]) -> bytes:
-    """There are few: the objects that we send."""
+    """The cache stays small: its keys are the shapes of the objects that we send."""
     return b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names)
 
 
