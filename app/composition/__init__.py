@@ -1,1 +1,1 @@
-"""The engine: a plan of sections, run, and what its outcomes come to. It names no view."""
+"""The engine: it runs the plan of a view, and makes an answer of the outcomes. It names no view."""

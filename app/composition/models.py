@@ -1,7 +1,7 @@
-"""What a view looks like on the wire, as pydantic models made from its sections.
+"""A view on the wire, as pydantic models made from its sections.
 
-They document answers, and tests hold answers to them. An answer itself is put together from JSON
-(`ViewResult`), never from these.
+They document answers, and tests validate answers by them. An answer itself is joined from JSON
+(`ViewResult`), never made of these.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def view_models(view: View) -> ViewModels:
     answer = create_model(
         view.name.title(),
         __base__=all_sections,
-        __doc__=f"One {subject}, as far as it could be had.",
+        __doc__=f"The {view.name} of one {subject}, complete or not.",
         **_required(
             {
                 view.identifier: view.identifier_type,
@@ -65,14 +65,14 @@ def view_models(view: View) -> ViewModels:
     failed = create_model(
         f"{view.name.title()}Failed",
         __base__=Problem,
-        __doc__="The answer as a whole is a failure; `sections` has what became of each part.",
+        __doc__="The answer as a whole failed; `sections` has the outcome of each part.",
         **_required({"status": Literal[502, 503, 504], "sections": all_sections}),
         timeline=(Timeline, None),
     )
     item = _item(view, subject, answer, failed | not_found)
     batch = create_model(
         "Batch",
-        __doc__=f"Many {view.name}s, in the order in which they were asked for.",
+        __doc__=f"Many {view.name}s, in the order of the request.",
         **_required(
             {
                 "complete": _described(bool, "Every item is ok, and complete"),
@@ -85,7 +85,9 @@ def view_models(view: View) -> ViewModels:
 
 
 def _section(name: str, data: Any) -> Any:
-    ok = create_model(f"{name.title()}Ok", __base__=Ok[data], __doc__=f"The {name} could be had.")
+    ok = create_model(
+        f"{name.title()}Ok", __base__=Ok[data], __doc__=f"The section `{name}` with its data."
+    )
     return Annotated[ok | Failed | Skipped, Field(discriminator="status")]
 
 
@@ -102,9 +104,9 @@ def _section_event(sections: dict[str, Any]) -> Model:
 def _done_event(view: View, failure: Any) -> Model:
     error = _described(
         failure | Problem | None,
-        "The problem that the JSON answer would have been, if it is one",
+        "The problem that the JSON answer would be, if it would be one",
     )
-    status = _described(int, "What the JSON answer would have had")
+    status = _described(int, "The status of the JSON answer")
     return create_model(
         "DoneEvent",
         __doc__="The data of `event: done`, the last one.",
@@ -123,15 +125,15 @@ def _item(view: View, subject: str, answer: Model, error: Any) -> Model:
     )
     failed = create_model(
         "ItemFailed",
-        __doc__=f"The problem that this {subject}'s {view.name} would have been on its own.",
+        __doc__=f"The problem that this {subject}'s {view.name} would be on its own.",
         **_required(identifier | {"status": Literal["failed"], "error": error}),
     )
-    doc = f"What became of one {subject}'s {view.name}."
+    doc = f"One {subject}'s {view.name}, or the problem in its place."
     return _union("BatchItem", doc, "status", [ok, failed])
 
 
 def _union(name: str, doc: str, discriminator: str, models: list[Model]) -> Model:
-    """One of `models`, which its `discriminator` names."""
+    """A union of `models`, with their common `discriminator`."""
     union: Any = Annotated[reduce(or_, models), Field(discriminator=discriminator)]
     return create_model(name, __base__=RootModel[union], __doc__=doc)
 

@@ -24,7 +24,7 @@ Lookup = Callable[[Call], Answer | None]
 
 
 def cached_outcomes(plan: Plan, context: Context, lookup: Lookup) -> dict[str, Outcome]:
-    """What can be answered from the cache, and so without waiting or a task."""
+    """The outcomes that the cache has: those need no waiting and no task."""
     outcomes: dict[str, Outcome] = {}
     for name, question in plan.questions.items():
         call = Call(question, context)

@@ -1,6 +1,6 @@
-"""What the outcomes of a plan come to: the answer of the view, or a problem.
+"""The result of a plan, from its outcomes: the answer of the view, or a problem.
 
-Computed once, and the same for every way of delivery.
+It is computed once, and is the same for JSON, events and batches.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class ViewResult:
 
     @cached_property
     def failure(self) -> Failure | None:
-        """The failure that the answer as a whole is, or None: then it is a 200.
+        """The failure of the answer as a whole; None means 200.
 
-        In this order: the resource that all is about does not exist; a required section failed;
-        every section failed, which counts as the failure with the highest status (504 before 503
+        In this order: the resource that the view is about does not exist; a required section
+        failed; every section failed. In the last case the highest status counts (504 before 503
         before 502).
         """
         for failure in self.failures.values():
@@ -52,7 +52,7 @@ class ViewResult:
 
     @cached_property
     def complete(self) -> bool:
-        """Whether every section that was asked for is there, with all of its data."""
+        """Whether every included section is ok, is not stale, and dropped nothing."""
         return len(self.outcomes) == len(self.plan.questions) and all(
             isinstance(outcome.result, Answer)
             and not outcome.result.stale
@@ -66,7 +66,7 @@ class ViewResult:
 
     @property
     def retry_after(self) -> int | None:
-        """Seconds for the header of a 503: by then, every section may be asked for again."""
+        """`Retry-After` of a 503, in seconds: by then, every failed section may be asked again."""
         if self.status != 503:
             return None
         return ceil(max(failure.retry_after or 1 for failure in self.failures.values()))

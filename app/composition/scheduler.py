@@ -1,4 +1,4 @@
-"""Asking the questions of plans: all at once for one, a bounded number at a time for many."""
+"""Runs plans: all questions of one at once, a bounded number at a time of many."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -18,12 +18,12 @@ class PlanRun:
 
     plan: Plan
     outcomes: dict[str, Outcome]
-    awaited: int = field(init=False)
+    pending: int = field(init=False)
     """Outcomes that may still come."""
     decided: bool = False
 
     def __post_init__(self) -> None:
-        self.awaited = len(self.plan.questions) - len(self.outcomes)
+        self.pending = len(self.plan.questions) - len(self.outcomes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Step:
 async def gather(
     plan: Plan, context: Context, fetch: Fetch, cached: Mapping[str, Outcome] | None = None
 ) -> Outcomes:
-    """Ask every question of the plan at once that is not `cached`, and give all outcomes.
+    """Ask at once every question of the plan that is not `cached`, and return all outcomes.
 
-    What was cancelled is missing among them.
+    Cancelled questions have none.
     """
     outcomes: dict[str, Outcome] = dict(cached or {})
     async for _ in compose([plan], context, fetch, lambda _: outcomes, at_once=len(plan.questions)):
@@ -59,14 +59,14 @@ async def compose(
 ) -> AsyncGenerator[Step | None]:
     """Ask the questions of all plans, `at_once` of them at a time, and yield what completes.
 
-    What is `cached` of a plan is not asked. A plan is begun when there is room for it, so many
-    plans cost no more memory than a few; each has exactly one step that is its last. None stands
-    for `heartbeat` seconds in which nothing completed.
+    The `cached` outcomes of a plan are not asked for. A plan begins when there is room for it, so
+    many plans take no more memory than a few; each has exactly one step that is its last. None is
+    yielded after `heartbeat` seconds in which nothing completed.
 
-    As soon as one outcome decides its plan (the section is required, or the resource that all is
-    about does not exist), the other questions of that plan are cancelled, and awaited. Only a
-    `Failure` is an outcome: any other exception is raised. Whoever leaves before the end has to
-    close the generator.
+    As soon as one failure decides its plan (of a required section, or because the resource that the
+    view is about does not exist), the other questions of that plan are cancelled and awaited. Only
+    a `Failure` is an outcome: any other exception is raised. A caller that stops before the end
+    must close the generator.
     """
     scheduler = _Scheduler(context, fetch, heartbeat)
     try:
@@ -74,7 +74,7 @@ async def compose(
             run = PlanRun(plan, cached(plan))
             known = tuple(run.outcomes)
             if known:
-                scheduler.ready.append(Step(run, known, last=run.awaited == 0))
+                scheduler.ready.append(Step(run, known, last=run.pending == 0))
             for name in (name for name in plan.questions if name not in known):
                 while len(scheduler.running) >= at_once:
                     for step in await scheduler.next_steps():
@@ -101,15 +101,15 @@ class _Scheduler:
         self._heartbeat = heartbeat
         self.running: dict[asyncio.Task[Outcome], tuple[PlanRun, str]] = {}
         self.ready: list[Step | None] = []
-        """What needs no call. It is yielded once the calls are in flight for which there is room:
-        they need not wait for a client that reads slowly."""
+        """Cached steps. Calls for which there is room are started before these are yielded, so
+        that they do not wait for a client that reads slowly."""
 
     def start(self, run: PlanRun, name: str) -> None:
         call = Call(run.plan.questions[name], self._context)
         self.running[asyncio.create_task(_outcome(call, self._fetch))] = run, name
 
     async def next_steps(self) -> list[Step | None]:
-        """What completes next, and at the same time; a heartbeat if nothing does."""
+        """The steps that complete next; a heartbeat if none does in time."""
         if self.ready:
             ready, self.ready = self.ready, []
             return ready
@@ -121,16 +121,16 @@ class _Scheduler:
 
     def _complete(self, task: asyncio.Task[Outcome]) -> Step:
         run, name = self.running.pop(task)
-        run.awaited -= 1
+        run.pending -= 1
         if task.cancelled():
-            return Step(run, (), last=run.awaited == 0)
+            return Step(run, (), last=run.pending == 0)
         run.outcomes[name] = outcome = task.result()
         if _decides(run.plan, name, outcome.result):
-            siblings = [task for task, (whose, _) in self.running.items() if whose is run]
+            siblings = [other for other, (its_run, _) in self.running.items() if its_run is run]
             for sibling in siblings:
                 sibling.cancel()
-            run.awaited, run.decided = len(siblings), True
-        return Step(run, (name,), last=run.awaited == 0)
+            run.pending, run.decided = len(siblings), True
+        return Step(run, (name,), last=run.pending == 0)
 
 
 async def _outcome(call: Call, fetch: Fetch) -> Outcome:

@@ -1,7 +1,7 @@
-"""A section of an answer: `ok`, `failed` or `skipped`, on the wire and in its documentation.
+"""A section on the wire: `ok`, `failed` or `skipped`.
 
-The classes below are what a client may rely on. `ok` sections never become such an object on
-their way out: their data is validated JSON already and goes into the answer as bytes.
+The classes document what clients may rely on. An `ok` section is never made into such an object:
+its data are validated JSON already, and go into the answer as bytes.
 """
 
 import time
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Ok(BaseModel, Generic[T]):
-    """The data could be had."""
+    """The section with its data."""
 
     status: Literal["ok"]
     data: T
@@ -33,7 +33,7 @@ class Ok(BaseModel, Generic[T]):
     as_of: Annotated[
         str,
         Field(
-            description="When the data was good (RFC 3339, UTC)",
+            description="When the data were good (RFC 3339, UTC)",
             json_schema_extra={"format": "date-time"},
         ),
     ]
@@ -44,7 +44,7 @@ class SectionError(BaseModel):
 
     type: Annotated[str, Field(description="Where this problem type is explained")]
     title: str
-    status: Annotated[int, Field(description="The HTTP status that this failure amounts to")]
+    status: Annotated[int, Field(description="The HTTP status of this failure alone")]
     detail: str
     reason: Reason
     section: str
@@ -54,18 +54,18 @@ class SectionError(BaseModel):
     retry_after: Annotated[
         float | None, Field(description="Seconds to wait before asking again, where known")
     ]
-    href: Annotated[str, Field(description="Asks for this section alone")]
+    href: Annotated[str, Field(description="The path of this section alone")]
 
 
 class Failed(BaseModel):
-    """The data could not be had; `error` says why."""
+    """The section has no data; `error` says why."""
 
     status: Literal["failed"]
     error: SectionError
 
 
 class Skipped(BaseModel):
-    """Not asked for, or given up because a required section failed."""
+    """Not included, or cancelled because another section decided the answer."""
 
     status: Literal["skipped"]
 
@@ -74,7 +74,7 @@ SKIPPED = b'{"status":"skipped"}'
 
 
 def render_section(name: str, outcome: Outcome | None, href: str) -> bytes:
-    """One section as JSON, of the answer that is to be had at `href`."""
+    """One section as JSON; `href` is the path of the whole answer."""
     if outcome is None:
         return SKIPPED
     if isinstance(outcome.result, Answer):

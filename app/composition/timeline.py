@@ -1,4 +1,4 @@
-"""The timeline of an answer: what was done for it and when (`?explain=true`)."""
+"""The timeline of an answer (`?explain=true`): what was done for it, and when."""
 
 import asyncio
 from typing import Annotated, Literal
@@ -23,7 +23,7 @@ from app.resilience.events import (
 )
 
 Kind = Literal["attempt", "queue", "backoff", "hedge", "cache", "shared"]
-Ended = Reason | Literal["ok", "cancelled", "hit", "revalidating", "stale"] | None
+SpanOutcome = Reason | Literal["ok", "cancelled", "hit", "revalidating", "stale"] | None
 
 
 class Span(BaseModel):
@@ -38,11 +38,11 @@ class Span(BaseModel):
     section: str
     kind: Kind
     mirror: Annotated[
-        int | None, Field(description="Which of the upstream's URLs; null for all but attempts")
+        int | None, Field(description="Index of the mirror; null for all but attempts")
     ]
     start_ms: float
     end_ms: float
-    outcome: Annotated[Ended, Field(description="How it ended; null where nothing can end")]
+    outcome: Annotated[SpanOutcome, Field(description="How it ended; null where nothing can end")]
 
 
 Timeline = Annotated[
@@ -80,7 +80,7 @@ class Recorder:
             case LeftQueue(call, seconds):
                 self._add(call, "queue", -seconds, "cancelled")
             case Coalesced(call, seconds, failure, left):
-                ended: Ended = "cancelled" if left else "ok"
+                ended: SpanOutcome = "cancelled" if left else "ok"
                 self._add(call, "shared", -seconds, failure.reason if failure else ended)
 
     def to_json(self) -> bytes:
@@ -91,7 +91,12 @@ class Recorder:
         return dump_json(sorted(self._spans, key=lambda span: span.start_ms))
 
     def _add(
-        self, call: Call, kind: Kind, seconds: float, outcome: Ended, mirror: int | None = None
+        self,
+        call: Call,
+        kind: Kind,
+        seconds: float,
+        outcome: SpanOutcome,
+        mirror: int | None = None,
     ) -> None:
         """`seconds` from now, or up to now if they are negative."""
         now = self._time()
@@ -108,5 +113,5 @@ class Recorder:
         )
 
     def _ms(self, instant: float) -> float:
-        # Not below 0: the loop counts milliseconds, and the duration of an attempt is more exact.
+        # Not below 0: the loop's clock has whole milliseconds, durations are more exact.
         return max(round((instant - self._arrived) * 1000, 1), 0.0)

@@ -18,9 +18,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """What can be asked for as one answer, or many of them at `batch`.
+    """What is served as one answer at `path`, and as many at `batch`.
 
-    `identifier` is the parameter in `path`, and repeated in the query of a batch.
+    `identifier` is the parameter of `path`; in the query of a batch it is repeated.
     """
 
     name: str
@@ -31,7 +31,7 @@ class View:
     sections: Mapping[str, Section]
 
     def plan(self, subject: int, include: Iterable[str], require: Iterable[str]) -> "Plan":
-        """What to ask when a client wants `include` and cannot do without `require`."""
+        """What to ask for the sections in `include`; those in `require` must not fail."""
         included = set(include)
         return Plan(
             view=self,
@@ -47,11 +47,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask for one answer: no I/O, nothing of the client but what it wants.
+    """What to ask for one answer, whoever asks: no I/O, no deadline, no headers.
 
-    `subject` is the identifier that all questions are about. `questions` are those of the sections
-    that are included, in the order of the view. Without a section in `required`, the answer is
-    worthless.
+    `subject` is the value of the view's identifier. `questions` are those of the included sections,
+    in the order of the view. If a section in `required` fails, the answer fails.
     """
 
     view: View
@@ -61,5 +60,5 @@ class Plan:
 
     @property
     def href(self) -> str:
-        """Where this answer is to be had."""
+        """The path of this answer."""
         return self.view.path.format(**{self.view.identifier: self.subject})
