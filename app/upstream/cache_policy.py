@@ -1,4 +1,7 @@
-"""How long an answer may be kept, and for what: RFC 9111 and RFC 5861, as a shared cache."""
+"""How long an answer may be stored and used, by RFC 9111 (as a shared cache) and RFC 5861.
+
+Sections without an RFC are of RFC 9111.
+"""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +12,17 @@ from functools import lru_cache
 from app.call import UNCACHEABLE, CachePolicy, Header
 from app.settings import UpstreamSettings
 
-READ = frozenset({"age", "cache-control", "date", "expires", "etag", "last-modified", "vary"})
-"""The headers that count, in lower case."""
+CACHE_HEADERS = frozenset(
+    {"age", "cache-control", "date", "expires", "etag", "last-modified", "vary"}
+)
+"""The response headers that are read here, in lower case."""
 
-_OF_ONE_ANSWER = frozenset({"age", "date"})
+_PER_RESPONSE = frozenset({"age", "date"})
 _DIRECTIVE = re.compile(r"([a-z-]+)(?:\s*=\s*(?:\"([^\"]*)\"|([^\s,]*)))?")
 _ETAG = re.compile(r'(W/)?"[\x21\x23-\x7e]{0,250}"')
 
-# What differs in each of our requests: an answer that depends on it fits no other request.
-_OURS = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "tracestate"})
+# Headers that differ in each of our requests: an answer that varies by one fits no other request.
+_PER_REQUEST = frozenset({"*", "x-request-id", "x-request-timeout-ms", "traceparent", "tracestate"})
 
 
 def cache_policy(
@@ -28,40 +33,42 @@ def cache_policy(
     response_time: float,
     now: float,
 ) -> CachePolicy:
-    """How long an answer with these headers may be kept.
+    """How long an answer with these headers may be used.
 
-    `request_time` and `response_time` are when the request went out and the answer was there, both
-    in Unix seconds; `now` is `response_time` on the event loop's clock.
+    `request_time` and `response_time` are when the request was sent and the answer was there, in
+    Unix seconds; `now` is `response_time` on the event loop's clock.
     """
     control = _directives(headers.get("cache-control", ""))
     if "no-store" in control or "private" in control or _varies(headers.get("vary", "")):
         return UNCACHEABLE
     lifetime = _freshness_lifetime(headers, control, response_time)
-    # It may have been stale for a while when it arrived: staleness counts from then.
-    edge = now + (
+    # Possibly before now: an answer may arrive stale, and its windows count from when it became so.
+    stale_from = now + (
         settings.ttl
         if lifetime is None
         else lifetime - _current_age(headers, request_time, response_time)
     )
-    fresh = max(edge, now)
+    fresh_until = max(stale_from, now)
     while_revalidate, if_error = (
-        max(edge + window, fresh) for window in _windows(control, settings)
+        max(stale_from + window, fresh_until) for window in _windows(control, settings)
     )
     validators = _validators(headers)
     if max(while_revalidate, if_error) <= now and not validators:
         return UNCACHEABLE  # it could never be used
-    stored_headers = {name: text for name, text in headers.items() if name in READ - _OF_ONE_ANSWER}
-    return CachePolicy(fresh, while_revalidate, if_error, validators, stored_headers)
+    stored_headers = {
+        name: text for name, text in headers.items() if name in CACHE_HEADERS - _PER_RESPONSE
+    }
+    return CachePolicy(fresh_until, while_revalidate, if_error, validators, stored_headers)
 
 
-def age(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer has spent in caches on the way, as it says (RFC 9111 §5.1)."""
+def age_value(headers: Mapping[str, str]) -> float:
+    """§5.1: the `Age` header, seconds that an answer has spent in caches on the way; 0 without."""
     return _seconds(headers.get("age", "0").partition(",")[0].strip())
 
 
 @lru_cache(256)
-def instant(text: str) -> float | None:
-    """An HTTP-date (RFC 9110 §5.6.7) in Unix seconds; None if it is none."""
+def parse_http_date(text: str) -> float | None:
+    """An HTTP-date (RFC 9110 §5.6.7) in Unix seconds; None if it is invalid."""
     try:
         when = parsedate_to_datetime(text)
         # The form of C's asctime() has no zone, and means UTC.
@@ -73,7 +80,7 @@ def instant(text: str) -> float | None:
 def _freshness_lifetime(
     headers: Mapping[str, str], control: Mapping[str, str], response_time: float
 ) -> float | None:
-    """§4.2.1: seconds since the origin made the answer; None if it does not say."""
+    """§4.2.1: seconds from the origin's answer until it is stale; None if it does not say."""
     if "no-cache" in control:
         return 0.0
     # §5.2.2.10: s-maxage overrides max-age for a shared cache, which this is.
@@ -81,35 +88,35 @@ def _freshness_lifetime(
         if directive in control:
             return _seconds(control[directive])
     if "expires" in headers:
-        expires = instant(headers["expires"])
-        made = instant(headers.get("date", ""))
+        expires = parse_http_date(headers["expires"])
+        date_value = parse_http_date(headers.get("date", ""))
         if expires is None:  # §5.3: an invalid date is in the past
             return 0.0
-        return max(expires - (response_time if made is None else made), 0.0)
+        return max(expires - (response_time if date_value is None else date_value), 0.0)
     return None
 
 
 def _current_age(headers: Mapping[str, str], request_time: float, response_time: float) -> float:
-    """§4.2.3. A Date has whole seconds, so the time until now is counted in whole ones too."""
-    made = instant(headers.get("date", ""))
-    apparent = 0.0 if made is None else max(response_time // 1 - made, 0.0)
-    return max(apparent, age(headers) + max(response_time - request_time, 0.0))
+    """§4.2.3. A Date has whole seconds, so the apparent age is counted in whole seconds too."""
+    date_value = parse_http_date(headers.get("date", ""))
+    apparent = 0.0 if date_value is None else max(response_time // 1 - date_value, 0.0)
+    return max(apparent, age_value(headers) + max(response_time - request_time, 0.0))
 
 
 def _windows(control: Mapping[str, str], settings: UpstreamSettings) -> tuple[float, float]:
-    """Seconds beyond freshness: while revalidating, and if nobody can be asked.
+    """Seconds beyond freshness for stale-while-revalidate and for stale-if-error (RFC 5861).
 
-    What the upstream says goes before our settings, and §4.2.4 before both; s-maxage forbids it as
-    well, but whoever says stale-while-revalidate beside it means what they say.
+    The upstream's directives go before our settings, and what forbids stale answers (§4.2.4) before
+    both. s-maxage also forbids them (§5.2.2.10), but not where the upstream allows them.
     """
     if not control.keys().isdisjoint({"no-cache", "must-revalidate", "proxy-revalidate"}):
         return 0.0, 0.0
-    said = "s-maxage" in control
+    has_s_maxage = "s-maxage" in control
 
     def window(directive: str, setting: float) -> float:
         if directive in control:
             return _seconds(control[directive])
-        return 0.0 if said else setting
+        return 0.0 if has_s_maxage else setting
 
     return (
         window("stale-while-revalidate", settings.stale_while_revalidate),
@@ -123,7 +130,7 @@ def _validators(headers: Mapping[str, str]) -> tuple[Header, ...]:
     tag, modified = headers.get("etag"), headers.get("last-modified")
     if tag is not None and _ETAG.fullmatch(tag):
         validators.append((b"If-None-Match", tag.encode()))
-    if modified is not None and modified.isascii() and instant(modified) is not None:
+    if modified is not None and modified.isascii() and parse_http_date(modified) is not None:
         validators.append((b"If-Modified-Since", modified.encode()))
     return tuple(validators)
 
@@ -139,11 +146,11 @@ def _directives(control: str) -> Mapping[str, str]:
 @lru_cache(256)
 def _varies(vary: str) -> bool:
     """§4.1: whether two calls with equal forwarded headers could get different answers."""
-    return not _OURS.isdisjoint(name.strip().lower() for name in vary.split(","))
+    return not _PER_REQUEST.isdisjoint(name.strip().lower() for name in vary.split(","))
 
 
 def _seconds(value: str) -> float:
-    """§1.2.2: delta-seconds, at most 2^31; what cannot be read counts as nothing, so as stale."""
+    """§1.2.2: delta-seconds, at most 2^31; what is invalid counts as 0, and so as stale."""
     if not (value.isascii() and value.isdigit()):
         return 0.0
     digits = value.lstrip("0") or "0"

@@ -9,26 +9,26 @@ Transport = httpx.AsyncBaseTransport
 
 
 class Client(httpx.AsyncClient):
-    """An `httpx.AsyncClient` that sends what it is given, and nothing on its own account.
+    """An `httpx.AsyncClient` that sends the requests it is given, unchanged, and no others.
 
-    No redirects (an upstream must not steer us to another host), no cookies (one user's must not
-    travel with another's request), no proxies from the environment.
+    No redirects (an upstream must not send us to another host), no cookies (one user's must not be
+    sent with another's request), no proxies from the environment.
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(transport=transport, trust_env=False, follow_redirects=False)
-        self._bottom = transport
+        self._sender = transport
 
     async def send(
         self, request: httpx.Request, *, stream: bool = False, **_: Any
     ) -> httpx.Response:
-        """Send `request` as it is, without what httpx would do around it.
+        """Send `request` straight to the transport.
 
-        Authentication flow, redirect loop and cookie jar have nothing to do here, at a cost.
+        httpx's authentication flow, redirect loop and cookie jar would only take time.
         """
         if self.is_closed:
             raise RuntimeError("the client is closed")
-        response = await self._bottom.handle_async_request(request)
+        response = await self._sender.handle_async_request(request)
         response.request = request
         if not stream:
             try:

@@ -1,6 +1,6 @@
-"""From an upstream's bytes to data that passed its model, and back to bytes.
+"""Decoding: from an upstream's bytes to data that passed their model, as JSON again.
 
-Parsed once, serialised once, bounded before and after decompression.
+A body is parsed once and serialised once, and bounded before and after decompression.
 """
 
 import zlib
@@ -13,9 +13,9 @@ from pydantic_core import from_json, to_json
 from app.call import Data, Decode
 from app.errors import InvalidPayload
 
-# With this many broken items, a list is not the list that was asked for, and a megabyte of them
-# must not hold up everybody else.
-_MOST_DROPPED = 1000
+# With more broken items, this is hardly the list that was asked for, and counting a megabyte of
+# them would block the event loop.
+_MAX_DROPPED = 1000
 
 
 def gunzip(body: bytes, limit: int) -> bytes:
@@ -49,7 +49,7 @@ def one(model: type[BaseModel]) -> Decode:
 
 def many(model: type[BaseModel]) -> Decode:
     """Decode a body that is a list of `model`; an item that breaks it is left out and counted."""
-    # One broken item is enough for the fast way to fail: the slow one below counts them.
+    # FailFast: one broken item is enough to fall back to the slow path, which counts them.
     items = Annotated[list[model], FailFast()]  # type: ignore[valid-type]  # known at run time
     adapter: TypeAdapter[Any] = TypeAdapter(items)
     item: TypeAdapter[Any] = TypeAdapter(model)
@@ -61,7 +61,7 @@ def many(model: type[BaseModel]) -> Decode:
         except ValidationError as error:
             if error.errors(include_url=False, include_input=False)[0]["loc"] == ():
                 raise _invalid(error) from None
-            value, dropped = _sifted(body, item)
+            value, dropped = _validate_each(body, item)
             return _data(adapter.dump_json(value), dropped)
         return _data(adapter.dump_json(value))
 
@@ -72,17 +72,17 @@ def _data(json: bytes, dropped: int = 0) -> Data:
     return Data(json, dropped, blake2b(json, digest_size=12).digest())
 
 
-def _sifted(body: bytes, item: TypeAdapter[Any]) -> tuple[list[Any], int]:
-    """The items that pass, and how many did not. Only a broken list takes this slower way."""
+def _validate_each(body: bytes, item: TypeAdapter[Any]) -> tuple[list[Any], int]:
+    """The valid items, and how many are not: the slow path, for lists with broken items."""
     good: list[Any] = []
     dropped = 0
     for raw in from_json(body):
         try:
-            # Through JSON again: strictness is not the same for Python values.
+            # As JSON again: strict mode accepts other types in JSON than in Python values.
             good.append(item.validate_json(to_json(raw)))
         except ValidationError:
             dropped += 1
-            if dropped > _MOST_DROPPED:
+            if dropped > _MAX_DROPPED:
                 raise InvalidPayload("too many items do not have the expected shape") from None
     if not good:
         raise InvalidPayload("no item has the expected shape")
@@ -90,8 +90,8 @@ def _sifted(body: bytes, item: TypeAdapter[Any]) -> tuple[list[Any], int]:
 
 
 def _refuse_non_finite(body: bytes) -> None:
-    # NaN and Infinity are not JSON (RFC 8259 §6), but the parser under pydantic takes them. The
-    # words may also stand in a text, so their presence is only a reason to parse twice.
+    # NaN and Infinity are not JSON (RFC 8259 §6), but pydantic's parser accepts them. They may also
+    # be words inside a string, so only a second parse can tell.
     if b"NaN" in body or b"Infinity" in body:
         try:
             from_json(body, allow_inf_nan=False)

@@ -19,21 +19,21 @@ from app.errors import (
     UpstreamStatus,
 )
 from app.settings import UpstreamSettings
-from app.upstream.cache_policy import READ, age, cache_policy, instant
+from app.upstream.cache_policy import CACHE_HEADERS, age_value, cache_policy, parse_http_date
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
 from app.upstream.requests import RequestBuilder
 
 _JSON = ("application/json", "text/json")
-_READ = frozenset({"content-encoding", "content-type", "retry-after"} | READ)
-"""The header fields that have a say here."""
+_HEADERS = frozenset({"content-encoding", "content-type", "retry-after"} | CACHE_HEADERS)
+"""The response headers that are read, in lower case."""
 
 
 def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
-    """Ask the mirror at `url` once; raise a `Failure` or give an answer."""
+    """A fetch that asks the mirror at `url` once."""
     requests = RequestBuilder(url, settings)
-    # A handshake that takes half of the attempt's time has lost a packet: better to fail early.
-    # A read has no bound of its own: all of them together have the attempt's.
+    # A handshake that takes half of the attempt's time has probably lost a packet: fail while there
+    # is time for a retry. Reads have no timeout of their own, only the attempt's as a whole.
     timeouts = {"connect": settings.attempt_timeout / 2}
     loop_time = asyncio.get_running_loop().time
 
@@ -43,22 +43,22 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         try:
             response = await client.send(request, stream=True)
             try:
-                headers = _combined(response.headers.raw)
-                known = _confirmed(call, response.status_code)
+                headers = _combined_headers(response.headers.raw)
+                known = _revalidated(call, response.status_code)
                 if known is None:
                     if response.status_code != 200:
-                        raise _refusal(
+                        raise _status_failure(
                             response.status_code, headers, call.question.not_found_on_404
                         )
                     body = await _read(response, headers, settings.max_body)
             finally:
-                await _stream(response).aclose()
+                await _raw_stream(response).aclose()
         except httpx.TimeoutException as error:
             raise Timeout("no answer in time", cause=_cause(error)) from error
         except httpx.TransportError as error:
             raise Unreachable("the connection failed", cause=_cause(error)) from error
         if known is not None:
-            # RFC 9111 §4.3.4: what is stored is fresh again, with the headers of the 304.
+            # RFC 9111 §4.3.4: the stored answer is fresh again, with the headers of the 304.
             call.tally.validated = True
             headers = {**known.cache_policy.stored_headers, **headers}
             data = known.data
@@ -67,7 +67,7 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         response_time = time.time()
         return Answer(
             data,
-            as_of=response_time - age(headers),
+            as_of=response_time - age_value(headers),
             cache_policy=cache_policy(
                 headers,
                 settings,
@@ -80,27 +80,27 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     return send
 
 
-def _confirmed(call: Call, status: int) -> Answer | None:
-    """The stored answer, if this is the 304 that its validators asked for."""
+def _revalidated(call: Call, status: int) -> Answer | None:
+    """The stored answer, if the status is a 304 to a request with its validators."""
     known = call.known
     return known if status == 304 and known is not None and known.cache_policy.validators else None
 
 
-def _combined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The fields that are read here, by lower-case name, repeated ones joined (RFC 9110 §5.2).
+def _combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers that are read, by lower-case name, repeated ones joined (RFC 9110 §5.2).
 
-    `httpx.Headers` decodes all of them to guess their encoding before it gives one.
+    `httpx.Headers` would decode all headers, to guess their encoding, before it returns one.
     """
     headers: dict[str, str] = {}
     for name, value in raw:
         field = name.decode("latin-1").lower()
-        if field in _READ:
+        if field in _HEADERS:
             text = value.decode("latin-1")
             headers[field] = f"{headers[field]}, {text}" if field in headers else text
     return headers
 
 
-def _refusal(
+def _status_failure(
     code: int, headers: Mapping[str, str], not_found_on_404: bool
 ) -> NotFound | TooManyRequests | UpstreamStatus:
     if code == 404 and not_found_on_404:
@@ -114,14 +114,14 @@ def _refusal(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, by RFC 9110 §10.2.3; a date counts from the upstream's `Date`, if it sends one."""
+    """Seconds (RFC 9110 §10.2.3); a date is relative to the upstream's `Date`, if it sends one."""
     text = headers.get("retry-after", "")
     if text.isascii() and text.isdigit():
         return float(text) if len(text) < 7 else None
-    date = instant(text)
+    date = parse_http_date(text)
     if date is None:
         return None
-    sent = instant(headers.get("date", ""))
+    sent = parse_http_date(headers.get("date", ""))
     left = date - (time.time() if sent is None else sent)
     return max(left, 0.0) if left < 1_000_000 else None
 
@@ -138,7 +138,7 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int
         raise InvalidPayload("the answer is compressed in a way that was not asked for")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in _stream(response):
+    async for chunk in _raw_stream(response):
         size += len(chunk)
         if size > limit:
             raise InvalidPayload("the body is too large")
@@ -147,14 +147,14 @@ async def _read(response: httpx.Response, headers: Mapping[str, str], limit: int
     return body if coding == "identity" else gunzip(body, limit)
 
 
-def _stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    """The body as it arrives, without httpx's decoders, which have no bound."""
+def _raw_stream(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it arrives: httpx's decoders decompress without a bound."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     return response.stream
 
 
 def _cause(error: httpx.TransportError) -> str:
-    """What happened, for the log: names and the system's messages, nothing the upstream sent."""
+    """The cause for the log: class names and the system's messages, nothing the upstream sent."""
     cause = error.__cause__
     match getattr(cause, "os_error", cause):
         case ssl.SSLError(reason=str(message)):

@@ -1,4 +1,4 @@
-"""What is sent to an upstream: a call as an HTTP request."""
+"""The request that is sent to a mirror for a call."""
 
 import asyncio
 from functools import lru_cache
@@ -12,7 +12,7 @@ _NO_BODY = httpx.ByteStream(b"")
 
 
 class RequestBuilder:
-    """For one mirror: its base URL, and what every request to it has in common."""
+    """Builds the requests to one mirror, from its base URL and the headers common to all."""
 
     def __init__(self, base: str, settings: UpstreamSettings) -> None:
         self._base = base
@@ -22,10 +22,11 @@ class RequestBuilder:
             (b"Accept-Encoding", b"gzip"),
         ]
         configured = {
-            k.encode(): v.get_secret_value().encode() for k, v in settings.headers.items()
+            name.encode(): value.get_secret_value().encode()
+            for name, value in settings.headers.items()
         }
         self._defaults = [*({b"user-agent": b"tributary"} | configured).items()]
-        # Parsing a URL costs more than all the rest of a request; the same ones come again.
+        # Parsing a URL costs more than the rest of a request, and the same URLs come again.
         self._url = lru_cache(maxsize=4096)(self._parse)
 
     def _parse(self, target: str) -> httpx.URL:
@@ -39,8 +40,8 @@ class RequestBuilder:
         tally.last_sent_timeout_ms = max(min(int(left * 1000), tally.last_sent_timeout_ms - 1), 1)
         defaults = self._defaults
         if context.headers:  # a header of the client's replaces our default
-            theirs = dict(context.headers)
-            defaults = [header for header in defaults if header[0] not in theirs]
+            forwarded = dict(context.headers)
+            defaults = [header for header in defaults if header[0] not in forwarded]
         return httpx.Request(
             "GET",
             self._url(call.question.target),

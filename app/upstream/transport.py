@@ -1,9 +1,9 @@
 """An httpx transport on aiohttp's connections.
 
 httpx's own pool loses slots for good when requests are cancelled while they wait for one
-(encode/httpcore#1093), and deadlines, hedges and clients that hang up all cancel. It is also by
-far the slowest part of a fan-out. aiohttp's connector has neither trouble, and llhttp under it
-refuses what is not HTTP: two lengths, endless headers, garbage.
+(encode/httpcore#1093), and deadlines, hedges and disconnects all cancel. It is also by far the
+slowest part of a fan-out. aiohttp's connector has neither problem, and its parser, llhttp, refuses
+what is not HTTP: two Content-Lengths, endless headers, garbage.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
-# Below the five seconds after which Node, uvicorn and others drop an idle connection: one that
-# we still hold must not be one that they are just closing.
+# Seconds; below the five after which Node, uvicorn and others close an idle connection, so that we
+# never send on one that they are closing.
 _KEEP_ALIVE = 4.0
 
 # httpx's names for what aiohttp raises, the most specific first.
@@ -33,18 +33,18 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientError, httpx.ReadError),  # reset, and what else breaks a connection
     (OSError, httpx.ReadError),
 )
-_RAISED = tuple(theirs for theirs, _ in _ERRORS)
+_RAISED = tuple(raised for raised, _ in _ERRORS)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Carries requests without a body, each once, and nothing that was not asked for.
+    """Sends requests without a body, each exactly once.
 
-    It stands on aiohttp's connector, request writer and parser, not on its session, which would
-    follow redirects, keep cookies, and on its own account repeat a request whose connection broke:
-    that would double the load on an upstream that is breaking down, and nobody could count it.
+    It uses aiohttp's connector, request writer and parser, not its session, which would follow
+    redirects, store cookies, and repeat a request whose connection broke: that would double the
+    load on an upstream that is breaking down, without being counted.
 
-    `connections` bounds all of them together. Timeouts are those of the request's `timeout`
-    extension, in seconds: `pool`, `connect`, and `read` between two reads.
+    `connections` bounds the connections to all upstreams together. Timeouts are those of the
+    request's `timeout` extension, in seconds: `pool`, `connect`, and `read` between two reads.
     """
 
     def __init__(self, connections: int) -> None:
@@ -74,7 +74,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         try:
             response = await _exchange(self._connector, request)
         except _RAISED as error:
-            raise _translated(error) from error
+            raise _to_httpx(error) from error
         return httpx.Response(
             response.status,
             headers=list(response.raw_headers),
@@ -86,22 +86,24 @@ async def _exchange(
     connector: aiohttp.TCPConnector, request: httpx.Request
 ) -> aiohttp.ClientResponse:
     """Send the request over a connection, and read the head of what comes back."""
-    wait = request.extensions.get("timeout", {})
-    sent = aiohttp.ClientRequest(
+    timeouts = request.extensions.get("timeout", {})
+    outgoing = aiohttp.ClientRequest(
         request.method,
         URL(str(request.url), encoded=True),
-        # aiohttp encodes UTF-8: a header that is not UTF-8 cannot be passed on as it came.
-        headers=[(k.decode(), v.decode(errors="replace")) for k, v in request.headers.raw],
+        # aiohttp writes headers as UTF-8: other bytes cannot be passed on unchanged.
+        headers=[
+            (name.decode(), value.decode(errors="replace")) for name, value in request.headers.raw
+        ],
         loop=asyncio.get_running_loop(),
     )
     try:
-        timeouts = _timeouts(wait.get("pool"), wait.get("connect"))
-        connection = await connector.connect(sent, traces=[], timeout=timeouts)
+        timeout = _client_timeout(timeouts.get("pool"), timeouts.get("connect"))
+        connection = await connector.connect(outgoing, traces=[], timeout=timeout)
         # Bytes that arrived while the connection was idle answer no request, and must not become
         # the answer to this one.
         while connection.protocol is not None and connection.protocol.should_close:
             connection.close()
-            connection = await connector.connect(sent, traces=[], timeout=timeouts)
+            connection = await connector.connect(outgoing, traces=[], timeout=timeout)
     except TimeoutError as error:
         raise aiohttp.ConnectionTimeoutError from error
     try:
@@ -110,9 +112,9 @@ async def _exchange(
             skip_payload=request.method == "HEAD",
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=wait.get("read"),
+            read_timeout=timeouts.get("read"),
         )
-        response = await sent.send(connection)
+        response = await outgoing.send(connection)
         try:
             await response.start(connection)
         except BaseException:
@@ -135,17 +137,17 @@ class _Body(httpx.AsyncByteStream):
             while chunk := await self._response.content.readany():
                 yield chunk
         except _RAISED as error:
-            raise _translated(error) from error
+            raise _to_httpx(error) from error
 
     async def aclose(self) -> None:
         self._response.close()
 
 
 @lru_cache
-def _timeouts(pool: float | None, connect: float | None) -> aiohttp.ClientTimeout:
+def _client_timeout(pool: float | None, connect: float | None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(connect=pool, sock_connect=connect)
 
 
-def _translated(error: Exception) -> httpx.TransportError:
-    ours = next(ours for theirs, ours in _ERRORS if isinstance(error, theirs))
-    return ours(str(error))
+def _to_httpx(error: Exception) -> httpx.TransportError:
+    translated = next(to for raised, to in _ERRORS if isinstance(error, raised))
+    return translated(str(error))
