@@ -1,4 +1,4 @@
-"""The wiring: settings, client, pipelines and routes become one application."""
+"""The wiring: one application of settings, client, pipelines and routes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,8 +30,8 @@ _DEMO_URL = "http://demo.invalid"
 def create_app(settings: Settings | None = None, transport: Transport | None = None) -> FastAPI:
     """The service as an ASGI application.
 
-    Without `settings` they are read from the environment; `transport` takes the place of the
-    real one below the client, as tests do.
+    Without `settings`, they are read from the environment. `transport`, if given, replaces the real
+    one below the client.
     """
     settings = settings or configuration.load()
     log = logs.logger(settings)
@@ -61,9 +61,9 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
             Middleware(RouteCacheMiddleware, cache=route_cache),
         ],
     )
-    of_views = [Depends(demo_fault)] if settings.demo else []
-    overview.install(app, of_views)
-    batch.install(app, of_views)
+    view_dependencies = [Depends(demo_fault)] if settings.demo else []
+    overview.install(app, view_dependencies)
+    batch.install(app, view_dependencies)
     health.install(app)
     problems.install(app)
     site.install(app, settings)
@@ -100,7 +100,7 @@ def _service_state(
         )
         for name, upstream in settings.upstreams.items()
     }
-    # The demo's faults come with the request, in a header that goes the way of all forwarded ones.
+    # The demo reads its faults from a header of the client, which is forwarded like any other.
     forwarded = settings.forward_headers + ((FAULT_HEADER,) if settings.demo else ())
     return ServiceState(
         settings=settings,

@@ -1,4 +1,4 @@
-"""A JSONPlaceholder-compatible upstream to try the service on: small, slow or broken on request."""
+"""The embedded demo: an upstream like JSONPlaceholder that is slow or broken on request."""
 
 from app.demo.parameter import FAULT_HEADER, demo_fault
 from app.demo.upstream import demo_upstream

@@ -16,7 +16,7 @@ from app.demo import demo_upstream
 def main() -> None:
     arguments = _arguments()
     config = uvicorn.Config(
-        _cut_short_in_peace(demo_upstream(_latency())),
+        _suppress_cancellation(demo_upstream(_latency())),
         host=arguments.host,
         port=arguments.port,
         loop="uvloop",
@@ -50,7 +50,7 @@ def port_number(text: str) -> int:
 
 
 def _latency() -> float:
-    """Seconds from DEMO_LATENCY, or the end of the process with a line that says what is wrong."""
+    """DEMO_LATENCY in seconds; exits with one line if it is invalid."""
     text = os.environ.get("DEMO_LATENCY", "0.1")
     with contextlib.suppress(ValueError):
         latency = float(text)
@@ -60,8 +60,8 @@ def _latency() -> float:
     sys.exit(2)
 
 
-def _cut_short_in_peace(app: ASGIApp) -> ASGIApp:
-    """Let uvicorn cancel a slow answer when it stops, without a traceback in the log."""
+def _suppress_cancellation(app: ASGIApp) -> ASGIApp:
+    """When uvicorn stops, it cancels slow answers: suppress the tracebacks of that."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         with contextlib.suppress(asyncio.CancelledError):

@@ -16,10 +16,10 @@ MALFORMED = b'{"id":1,"title":"cut off in mid-'
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """The bodies of one section by user id as text; under None that of all users."""
+    """The bodies of one section by user id; under None, that of all users."""
 
     valid: Bodies
-    with_bad_item: Bodies  # a user, being no list, is malformed
+    with_bad_item: Bodies  # a user is no list: its body is malformed instead
 
 
 def dataset() -> Mapping[Section, Resource]:

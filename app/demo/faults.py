@@ -1,4 +1,4 @@
-"""How a caller asks the demo to misbehave: `X-Demo-Fault: posts=slow, todos=malformed`."""
+"""The faults of the demo, which a client requests: `X-Demo-Fault: posts=slow, todos=malformed`."""
 
 from collections.abc import Mapping
 from typing import Literal, TypeGuard, get_args
@@ -12,7 +12,7 @@ class UnknownFault(ValueError):
 
 
 def parse_faults(header: str) -> Mapping[Section, Fault]:
-    """The fault of each section named; the last one counts where a section is named twice."""
+    """The fault of each section in the header; of a section that is named twice, the last."""
     faults: dict[Section, Fault] = {}
     for item in filter(None, map(str.strip, header.split(","))):
         section, _, fault = (part.strip() for part in item.partition("="))

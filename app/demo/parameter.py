@@ -1,4 +1,4 @@
-"""The demo's faults as a documented parameter of the service, there in demo mode only."""
+"""The demo's faults as a documented parameter of the service, in demo mode only."""
 
 from typing import Annotated
 
@@ -26,4 +26,4 @@ async def demo_fault(
         ),
     ] = None,
 ) -> None:
-    """Check the header; it is passed to the demo as forwarded headers are."""
+    """Validate the header; it reaches the demo like any forwarded header."""

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.demo.dataset import MALFORMED, dataset
 from app.demo.faults import Fault, Section, UnknownFault, parse_faults
 
-SLOW = 30.0  # seconds that a slow answer takes: three times the longest deadline by default
+SLOW = 30.0  # seconds that a slow answer takes: three times the default REQUEST_TIMEOUT_MAX
 
 
 class Reply(NamedTuple):
@@ -44,7 +44,7 @@ def demo_upstream(latency: float) -> ASGIApp:
             await _send(reply, scope, send)
 
     async def answer(scope: Scope, receive: Receive) -> Reply:
-        section, user_id = _question(scope)
+        section, user_id = _route(scope)
         if section is None:
             return _MISSING
         if scope["method"] not in ("GET", "HEAD"):
@@ -54,7 +54,7 @@ def demo_upstream(latency: float) -> ASGIApp:
         except UnknownFault as error:
             return Reply(400, json.dumps({"error": f"X-Demo-Fault: {error}"}).encode())
         if fault == "slow":
-            await _client_gone(receive, at_most=SLOW)
+            await _wait_for_disconnect(receive, at_most=SLOW)
         if fault is not None and fault in _FAULTY:
             return _FAULTY[fault]
         resource = resources[section]
@@ -67,8 +67,8 @@ def demo_upstream(latency: float) -> ASGIApp:
     return app
 
 
-def _question(scope: Scope) -> tuple[Section | None, str | None]:
-    """Which section the path asks for (None: no such path), and of which user (None: of all)."""
+def _route(scope: Scope) -> tuple[Section | None, str | None]:
+    """The section that the path stands for (None: no such path), and the user (None: all)."""
     match scope["path"].split("/"):
         case ["", "users", user_id]:
             return "user", user_id
@@ -82,8 +82,8 @@ def _fault_header(scope: Scope) -> str:
     return b",".join(v for name, v in scope["headers"] if name == b"x-demo-fault").decode("latin-1")
 
 
-async def _client_gone(receive: Receive, at_most: float) -> None:
-    """Wait for the client to hang up, `at_most` seconds: nobody sleeps for a ghost."""
+async def _wait_for_disconnect(receive: Receive, at_most: float) -> None:
+    """Wait until the client disconnects, or `at_most` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(at_most):
             while (await receive())["type"] != "http.disconnect":
@@ -102,7 +102,7 @@ async def _send(reply: Reply, scope: Scope, send: Send) -> None:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """There is nothing to open or close: agree to whatever the server announces."""
+    """There is nothing to open or close: confirm each phase."""
     while True:
         phase = (await receive())["type"]
         await send({"type": f"{phase}.complete"})

@@ -1,7 +1,7 @@
-"""What the crew writes: ten posts and twenty todos each, on the river that each looks after.
+"""The posts and todos of the demo: ten posts and twenty todos for each user, about a river each.
 
-A text is a hand-written phrase with the river's name in it; which phrases meet follows from the
-ids alone, so every process serves the same data.
+Each text is a phrase with the river's name in it. Which phrases are combined follows from the ids
+alone, so every process serves the same data.
 """
 
 from app.demo.people import Json

@@ -1,1 +1,1 @@
-"""The upstreams we ask: each a model of what it has, and the question that gets it."""
+"""The resources of upstreams: for each a model, and the question that gets it."""

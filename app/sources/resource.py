@@ -9,13 +9,13 @@ Id = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
 class Resource(BaseModel):
-    """An upstream's resource: its field names kept as they come, unknown fields ignored.
+    """An upstream's resource, with the upstream's field names; unknown fields are ignored.
 
-    Strict: a number in quotes is a broken item, not a number to be guessed.
+    Strict: a number in quotes makes an item invalid, it is not converted.
     """
 
     model_config = ConfigDict(
         strict=True,
         frozen=True,
-        json_schema_serialization_defaults_required=True,  # what is unknown is there, and null
+        json_schema_serialization_defaults_required=True,  # unknown fields are present, as null
     )

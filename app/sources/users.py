@@ -25,7 +25,7 @@ class Company(Resource):
 
 
 class User(Resource):
-    """A user. The profile around name and mail address may be unknown: `null`."""
+    """A user. Of the profile, all but names and email may be unknown, and is `null` then."""
 
     id: Id
     name: str

@@ -1,1 +1,1 @@
-"""Who watches: events in, log lines out."""
+"""Telemetry: events in, log lines out."""

@@ -1,4 +1,4 @@
-"""The log: one line an event on standard output, JSON unless a person is looking at it."""
+"""The log: a line for each event on standard output, as JSON unless it is a terminal."""
 
 import json
 import logging
@@ -47,7 +47,7 @@ def logger(settings: Settings) -> Log:
 
 
 def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
-    # Faster than the standard library's encoder, and every request has a line.
+    # pydantic's encoder is faster than the standard library's, and every request has a line.
     try:
         return to_json(event, fallback=str, inf_nan_mode="strings").decode()
     except PydanticSerializationError:  # a text that is not Unicode, which JSON can still escape
@@ -55,10 +55,10 @@ def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:
 
 
 def event_logger(log: Log) -> Emit:
-    """Log what an operator needs to see whose fault a failure is, and what was tried.
+    """Log what an operator needs to know: whose fault a failure is, and what was tried.
 
-    What healthy traffic has too (hits, coalesced calls) has no line of its own, nor has what the
-    request's line says already.
+    Events of healthy traffic (hits, coalesced calls) have no line of their own, nor have those that
+    the request's line covers.
     """
 
     def log_event(event: Event) -> None:
@@ -116,7 +116,7 @@ _LOGGED_ALREADY = "Exception in ASGI application\n"
 
 
 class ToStructlog(logging.Handler):
-    """Brings what libraries log through the standard library into the one stream of lines."""
+    """Writes what libraries log through the standard library as lines of the same format."""
 
     def __init__(self, log: Log) -> None:
         super().__init__(logging.WARNING)
