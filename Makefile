@@ -1,4 +1,4 @@
-# The two commands that matter: `make run` and `make test`. Each makes what it needs first.
+# Start with `make run` and `make test`. Each target installs what it needs first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -16,7 +16,7 @@ demo: .venv/run
 test: .venv/dev
 	@$(BIN)/python -m pytest
 
-# Every branch of the layers, by their own tests.
+# Every branch of app/resilience, covered by its own tests.
 coverage: .venv/dev
 	@$(BIN)/python -m coverage run -m pytest --quiet tests/resilience
 	@$(BIN)/python -m coverage report
@@ -41,7 +41,7 @@ acceptance: .venv/acceptance
 e2e: .venv/acceptance
 	@$(BIN)/python -m pytest acceptance/browser
 
-# The README's pictures anew.
+# Takes the README's pictures again.
 screenshots: .venv/acceptance
 	@$(BIN)/python -m acceptance.browser.screenshots
 
@@ -52,7 +52,7 @@ chaos: .venv/dev
 bench: .venv/run
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# The locks name versions and hashes, never where they come from: that is the machine's affair.
+# The lock files have versions and hashes, and no index URL: each machine uses its own.
 lock: .venv/bin/python
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/python -m pip install --quiet uv
 	@$(LOCK) pyproject.toml --output-file requirements/run.txt

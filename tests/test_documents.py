@@ -72,12 +72,12 @@ def test_the_readme_leads_to_every_document() -> None:
     assert ROOT / "CONTRIBUTING.md" in linked
 
 
-def test_the_floors_of_the_design_are_those_that_import_linter_holds() -> None:
-    floors = text_of("docs/design.md").partition("\n__main__ >")[2].partition("```")[0]
-    drawn = [sorted(floor.replace(",", " ").split()) for floor in f"__main__ >{floors}".split(">")]
+def test_the_import_order_of_the_design_is_that_of_import_linter() -> None:
+    order = text_of("docs/design.md").partition("\n__main__ >")[2].partition("```")[0]
+    drawn = [sorted(level.replace(",", " ").split()) for level in f"__main__ >{order}".split(">")]
     contracts = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]["contracts"]
     (layers,) = (one["layers"] for one in contracts if one["type"] == "layers")
-    assert drawn == [sorted(floor.replace("|", " ").split()) for floor in layers]
+    assert drawn == [sorted(level.replace("|", " ").split()) for level in layers]
 
 
 def test_the_layers_of_the_design_are_drawn_in_the_order_of_the_pipeline() -> None:
