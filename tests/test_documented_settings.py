@@ -49,23 +49,23 @@ def assignments(lines: list[str]) -> dict[str, str]:
     return {one[1]: one[2] for one in found if one}
 
 
-def test_there_are_nested_variables(variables: dict[str, Any]) -> None:
+def test_settings_have_nested_variables(variables: dict[str, Any]) -> None:
     assert variables["UPSTREAMS__TODOS__ATTEMPT_TIMEOUT"] == 0.8
     assert variables["REQUEST_TIMEOUT"] == 2.0
 
 
-def test_the_example_has_every_variable_and_no_other(
+def test_the_env_example_has_every_variable_and_no_other(
     example: list[str], variables: dict[str, Any]
 ) -> None:
     assert sorted(assignments(example)) == sorted(variables)
 
 
-def test_the_example_has_every_default(example: list[str], variables: dict[str, Any]) -> None:
+def test_the_env_example_has_every_default(example: list[str], variables: dict[str, Any]) -> None:
     for name, text in assignments(example).items():
         assert same(text, variables[name]), name
 
 
-def test_the_example_sets_nothing_and_explains_everything(example: list[str]) -> None:
+def test_the_env_example_sets_nothing_and_explains_everything(example: list[str]) -> None:
     explained = False
     for line in example:
         assert line == "" or line.startswith("# ")
@@ -77,7 +77,7 @@ def test_the_example_sets_nothing_and_explains_everything(example: list[str]) ->
             explained = False
 
 
-def test_the_example_uncommented_changes_nothing(
+def test_the_env_example_uncommented_changes_nothing(
     example: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / ".env"

@@ -70,11 +70,11 @@ def test_an_item_is_validated_alike_beside_a_broken_one() -> None:
     assert (beside.json, beside.dropped) == (alone.json, 1)
 
 
-def test_a_list_of_broken_items_only_is_refused() -> None:
+def test_a_list_of_broken_items_only_is_an_invalid_payload() -> None:
     assert refusal(leaves, b"[%b,null]" % BROKEN) == "no item has the expected shape"
 
 
-def test_a_thousand_broken_items_are_dropped_but_one_more_is_refused() -> None:
+def test_a_thousand_broken_items_are_dropped_but_one_more_is_an_invalid_payload() -> None:
     assert decoded(leaves, b"[%b%b]" % (GOOD, b",null" * 1000)) == (b"[%b]" % GOOD, 1000)
     assert refusal(leaves, b"[%b%b]" % (GOOD, b",null" * 1001)) == (
         "too many items do not have the expected shape"
@@ -105,7 +105,7 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
-def test_a_body_that_is_not_json_is_refused_alone_and_in_a_list(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_an_invalid_payload_alone_and_in_a_list(body: bytes) -> None:
     assert refusal(leaf, body) == "the body is not JSON"
     assert refusal(leaves, b"[%b,%b]" % (GOOD, body or b",")) == "the body is not JSON"
 

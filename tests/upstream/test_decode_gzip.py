@@ -18,35 +18,35 @@ def test_gzip_up_to_the_limit_is_decompressed(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 64 * LIMIT, 10_000 * LIMIT])
-def test_gzip_above_the_limit_is_refused(size: int) -> None:
+def test_gzip_above_the_limit_is_an_invalid_payload(size: int) -> None:
     with pytest.raises(InvalidPayload, match="the body is too large"):
         gunzip(gzip.compress(b"x" * size), LIMIT)
 
 
 @pytest.mark.parametrize("length", [*range(20), len(HELLO) - 9, len(HELLO) - 1])
-def test_truncated_gzip_is_refused(length: int) -> None:
+def test_truncated_gzip_is_an_invalid_payload(length: int) -> None:
     with pytest.raises(InvalidPayload, match="the compressed body is incomplete"):
         gunzip(HELLO[:length], LIMIT)
 
 
-def test_bytes_after_the_gzip_trailer_are_refused() -> None:
+def test_bytes_after_the_gzip_trailer_are_an_invalid_payload() -> None:
     with pytest.raises(InvalidPayload):
         gunzip(HELLO + b"and more", LIMIT)
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1,2,3]", zlib.compress(b"{}"), HELLO[1:], b"\x1f\x8c"])
-def test_a_body_that_is_not_gzip_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_gzip_is_an_invalid_payload(body: bytes) -> None:
     with pytest.raises(InvalidPayload, match="the body is not gzip, though it says so"):
         gunzip(body, LIMIT)
 
 
-def test_a_wrong_gzip_checksum_is_refused() -> None:
+def test_a_wrong_gzip_checksum_is_an_invalid_payload() -> None:
     with pytest.raises(InvalidPayload):
         gunzip(HELLO[:-8] + bytes(4) + HELLO[-4:], LIMIT)
 
 
 @given(st.binary(max_size=200), st.integers(0, 250))
-def test_any_gzip_body_is_decompressed_or_refused(plain: bytes, limit: int) -> None:
+def test_any_gzip_body_is_decompressed_or_an_invalid_payload(plain: bytes, limit: int) -> None:
     compressed = gzip.compress(plain)
     if len(plain) <= limit:
         assert gunzip(compressed, limit) == plain

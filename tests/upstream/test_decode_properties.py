@@ -45,7 +45,7 @@ json_like = st.lists(pieces, max_size=20).map(b"".join)
 
 @pytest.mark.parametrize("decode", [one(User), many(Post)])
 @given(body=st.one_of(st.binary(max_size=200), json_like, json_like.map(lambda b: b"[%b]" % b)))
-def test_any_bytes_are_decoded_to_json_or_refused(decode: Decode, body: bytes) -> None:
+def test_any_bytes_are_decoded_to_json_or_an_invalid_payload(decode: Decode, body: bytes) -> None:
     try:
         data = decode(body)
     except InvalidPayload:
