@@ -49,7 +49,7 @@ screenshots: .venv/acceptance
 chaos: .venv/dev
 	@$(BIN)/python -m chaos $(ARGS)
 
-bench: .venv/run
+bench: .venv/dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # The lock files have versions and hashes, and no index URL: each machine uses its own.

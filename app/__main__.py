@@ -4,15 +4,17 @@ import gc
 import logging
 import socket
 import sys
-from math import ceil
-
-import uvicorn
 
 from app.main import create_app
+from app.server.config import ServerConfig, raise_descriptor_limit
 from app.server.drain import DrainingServer
 from app.server.http_protocol import IDLE_TIMEOUT, HttpProtocol
 from app.settings import ConfigError, Settings, load, unknown_variables
 from app.telemetry import logs
+from app.telemetry.log_writer import LogWriter
+
+_LAST_LINES_SECONDS = 1.0
+"""That the end of the process waits for whoever reads the log."""
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -26,8 +28,9 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:
-    app = create_app(settings)
-    log = logs.logger(settings)
+    writer = LogWriter()
+    log = logs.logger(settings, writer.write)
+    app = create_app(settings, log=log)
     logging.getLogger().addHandler(logs.ToStructlog(log))
     for variable in unknown_variables():
         log.warning("unknown setting", variable=variable)
@@ -43,24 +46,21 @@ def serve(settings: Settings, listener: socket.socket) -> None:
 
     def on_stop() -> None:
         app.state.service.draining = True
+        config.admission.begin_all()
 
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=HttpProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # no answer depends on the client's address or scheme
-        timeout_keep_alive=IDLE_TIMEOUT,
-        # Seconds for requests that arrive after the signal, and for clients that read slowly.
-        timeout_graceful_shutdown=ceil(settings.request_timeout_max),
-    )
+    raise_descriptor_limit()
+    config = ServerConfig(app, HttpProtocol, settings, log, idle_timeout=IDLE_TIMEOUT)
     server = DrainingServer(
-        config, on_start=on_start, on_stop=on_stop, drain_timeout=settings.request_timeout_max
+        config,
+        on_start=on_start,
+        on_stop=on_stop,
+        drain_timeout=settings.request_timeout_max,
+        drain_seconds=settings.drain_seconds,
     )
-    server.run(sockets=[listener])
+    try:
+        server.run(sockets=[listener])
+    finally:
+        writer.close(_LAST_LINES_SECONDS)
     if server.force_exit:
         sys.exit("stopped before the answers in flight were finished")
 

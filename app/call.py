@@ -7,7 +7,6 @@ from math import inf
 from typing import Literal, Protocol, runtime_checkable
 
 Header = tuple[bytes, bytes]
-Key = tuple[str, str, tuple[Header, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +22,9 @@ class Data:
 
 
 Decode = Callable[[bytes], Data]
+
+Key = tuple[str, str, Decode, tuple[Header, ...]]
+"""Upstream, target, decoder and forwarded headers: all that may change an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class Context:
 
     `deadline` is an instant of the event loop's clock, in seconds. `fan_out` holds the attempts
     that this one client request may have in flight. `headers` are passed upstream and may change
-    the answer; the headers of `trace` are passed upstream too, and do not change it. With
-    `no_cache`, no stored answer is used. `watch` receives every event of this request.
+    the answer; those of `trace` only say whose it is. With `no_cache`, nothing that is stored is
+    used, nor what was asked before the request `arrived`; with `no_store`, the answer is not stored
+    either. `watch` receives every event of this request.
     """
 
     deadline: float
@@ -76,7 +79,9 @@ class Context:
     request_id: str
     headers: tuple[Header, ...] = ()
     trace: tuple[Header, ...] = ()
+    arrived: float = 0.0
     no_cache: bool = False
+    no_store: bool = False
     admission: Admission = field(default_factory=Admission)
     watch: Emit | None = None
 
@@ -99,6 +104,8 @@ class Tally:
     validated: bool = False
     """Whether the upstream confirmed what is stored, with a 304."""
     stored: bool = False
+    out_of_time: bool = False
+    """Whether only the deadline kept the call from another try."""
 
     @property
     def cost(self) -> tuple[int, int, int]:
@@ -130,13 +137,15 @@ UNCACHEABLE = CachePolicy(-inf, -inf, -inf)
 class Answer:
     """Good data from an upstream; `as_of` says when they were good, in Unix seconds.
 
-    With `stale`, they are the last good data, because the upstream could not be asked.
+    `stale` is last good data in place of an answer that could not be had. `requested_at` is when
+    the exchange began, an instant of the event loop's clock.
     """
 
     data: Data
     as_of: float
     cache_policy: CachePolicy = UNCACHEABLE
     stale: bool = False
+    requested_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,8 @@ class Call:
     @property
     def key(self) -> Key:
         """Calls with equal keys get equal answers: nothing else of a call may change its answer."""
-        return (self.question.upstream, self.question.target, self.context.headers)
+        question = self.question
+        return (question.upstream, question.target, question.decode, self.context.headers)
 
 
 Fetch = Callable[[Call], Awaitable[Answer]]
@@ -167,6 +177,3 @@ class CachedFetch(Protocol):
 
     async def __call__(self, call: Call) -> Answer:
         """Ask the upstream, whatever is stored."""
-
-    async def aclose(self) -> None:
-        """End what is done in the background."""

@@ -120,6 +120,12 @@ class InvalidPayload(Failure):
     policy = _GARBAGE
 
 
+class NotConfirmed(InvalidPayload):
+    """A 304 that is about another answer than the one that is stored (RFC 9111 §4.3.4)."""
+
+    policy = _ANSWER
+
+
 class NotFound(Failure):
     reason = "not_found"
     status = 404

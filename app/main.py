@@ -22,19 +22,23 @@ from app.settings import Settings
 from app.telemetry import logs
 from app.upstream.client import Client, Transport, embedded
 from app.upstream.exchange import exchange
-from app.upstream.transport import AiohttpTransport
+from app.upstream.transport import Http1Transport
 
 _DEMO_URL = "http://demo.invalid"
 
 
-def create_app(settings: Settings | None = None, transport: Transport | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    transport: Transport | None = None,
+    log: logs.Log | None = None,
+) -> FastAPI:
     """The service as an ASGI application.
 
-    Without `settings`, they are read from the environment. `transport`, if given, replaces the real
-    one below the client.
+    Without `settings` they are read from the environment; `transport` takes the place of the
+    real one below the client, as tests do. Without `log`, lines are written as they come.
     """
     settings = settings or configuration.load()
-    log = logs.logger(settings)
+    log = log or logs.logger(settings)
     route_cache = RouteCache()
 
     @asynccontextmanager
@@ -74,7 +78,7 @@ def create_app(settings: Settings | None = None, transport: Transport | None = N
 def _transport(settings: Settings) -> Transport:
     if settings.demo:
         return embedded(demo_upstream(settings.demo_latency))
-    return AiohttpTransport(sum(upstream.concurrency for _, upstream in settings.upstreams.items()))
+    return Http1Transport(sum(upstream.concurrency for _, upstream in settings.upstreams.items()))
 
 
 def _service_state(
@@ -90,8 +94,8 @@ def _service_state(
     upstreams = {
         name: pipeline(
             [
-                exchange(client, url, upstream)
-                for url in upstream.urls or (settings.upstream_url or _DEMO_URL,)
+                exchange(client, url, upstream, emit, mirror=mirror)
+                for mirror, url in enumerate(upstream.urls or (settings.upstream_url or _DEMO_URL,))
             ],
             upstream,
             store=store,

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     request_timeout_max: Seconds = 10.0
     fan_out: Count = 10
     batch_max: Count = 100
+    connections: Count = 1000
+    drain_seconds: SecondsOrZero = 0.0
     forward_headers: HeaderNames = ()
     explain: Annotated[Literal["auto", "on", "off"], AnyCase] = "auto"
     demo_latency: SecondsOrZero = 0.1

@@ -1,10 +1,29 @@
-"""Ending tasks: whoever starts one cancels and awaits it, whatever happens meanwhile."""
+"""Tasks: whoever starts one ends it, whatever happens meanwhile."""
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Coroutine
+from typing import Any, TypeVar
 
 from app.errors import Failure
+
+T = TypeVar("T")
+
+
+class BackgroundTasks:
+    """Tasks that nobody waits for while they run: probes and refreshes."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def aclose(self) -> None:
+        """End all that are running."""
+        await cancel_and_wait(list(self._tasks))
 
 
 async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> None:

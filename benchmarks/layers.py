@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 from math import inf
 from statistics import median
-from time import process_time
+from time import perf_counter, process_time
 
 import uvloop
 
@@ -34,18 +34,22 @@ from app.composition.view import Plan, Section, View
 from app.resilience.breaker import Breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.bulkhead import Bulkhead
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from app.resilience.layers.cache import Cached
 from app.resilience.layers.circuit_breaker import circuit_breaker
 from app.resilience.layers.coalesce import coalesce
 from app.resilience.layers.limit import limit
 from app.resilience.layers.measure import measure
+from app.resilience.layers.quarantine import quarantine
 from app.resilience.layers.retry import retry
 from app.resilience.layers.shed import shed
 from app.resilience.layers.timeout import timeout
+from app.resilience.mirrors import RoundRobin
 from app.resilience.pipeline import pipeline
 from app.resilience.store import Store
 from app.settings import Settings, UpstreamSettings
+from app.tasks import BackgroundTasks
 from app.telemetry import logs
 
 from .process import BenchmarkError
@@ -121,21 +125,24 @@ def _stacks(settings: Settings) -> dict[str, Stack]:
         return Stack(measured.fetch, measured.lookup)
 
     exchange = _exchange(UNCACHEABLE)
-    latency, budget = Latency(), RetryBudget(upstream.retry_budget)
-    cached = Cached(exchange, Store(), budget, emit, settings.request_timeout)
-    bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout)
+    time = asyncio.get_running_loop().time
+    latency, budget = Latency(time), RetryBudget(upstream.retry_budget)
+    failures, background, turns = KeyFailures(), BackgroundTasks(), RoundRobin(1, time)
+    cached = Cached(exchange, Store(), background, emit, settings.request_timeout)
+    bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout, time)
     seconds = upstream.attempt_timeout
     layers = {
         "coalesce": coalesce(latency, emit),
         "shed": shed(emit),
+        "quarantine": quarantine(failures, background, request_timeout=settings.request_timeout),
         "retry": retry(
-            upstream.retries, budget, latency, emit, other_mirrors=False, random=lambda: 0.5
+            upstream.retries, budget, failures, latency, turns, emit, random=lambda: 0.5
         ),
         "circuit_breaker": circuit_breaker(
-            Breaker(), latency, emit, mirror=0, attempt_timeout=seconds
+            [Breaker()], failures, latency, background, emit, mirror=0, attempt_timeout=seconds
         ),
-        "limit": limit(bulkhead, emit),
-        "measure": measure(latency, emit, mirror=0),
+        "limit": limit(bulkhead, failures, emit),
+        "measure": measure(latency, failures, emit, mirror=0, clock=perf_counter),
         "timeout": timeout(seconds),
     }
     return (
@@ -161,7 +168,7 @@ def _full_store() -> Store:
     store, size = Store(), -1
     while store.size > size:
         size = store.size
-        store.put(("", f"{size:09}", ()), Answer(Data(BODY), 0.0))
+        store.put(("", f"{size:09}", Data, ()), Answer(Data(BODY), 0.0))
     return store
 
 

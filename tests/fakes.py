@@ -72,8 +72,10 @@ def an_answer(
     dropped: int = 0,
     stale: bool = False,
     cache_policy: CachePolicy = UNCACHEABLE,
+    requested_at: float = 0.0,
 ) -> Answer:
-    return Answer(Data(json, dropped, digest=json), 1_700_000_000.0, cache_policy, stale)
+    data = Data(json, dropped, digest=json)
+    return Answer(data, 1_700_000_000.0, cache_policy, stale, requested_at)
 
 
 def a_cache_policy(

@@ -106,6 +106,7 @@ def test_the_table_of_failures_is_that_of_the_code() -> None:
         "timeout, unreachable, 5xx, 408": fault,
         "invalid payload": errors.InvalidPayload.policy,
         "404 and any other 4xx": answer,
+        "a 304 about another answer": errors.NotConfirmed.policy,
         "circuit open, no capacity of ours": errors.Overloaded.policy,
         "429": errors.TooManyRequests.policy,
     }
@@ -124,7 +125,8 @@ def test_the_table_of_failures_is_that_of_the_code() -> None:
     assert {failure: failure.policy for failure in same} == same
     assert set(failures(Failure)) == {
         *same,
-        *(UpstreamStatus, errors.InvalidPayload, errors.Overloaded, errors.TooManyRequests),
+        *(UpstreamStatus, errors.InvalidPayload, errors.NotConfirmed),
+        *(errors.Overloaded, errors.TooManyRequests),
     }
 
 

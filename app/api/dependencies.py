@@ -11,7 +11,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.api.params import bypasses_cache, extract_trace_headers
+from app.api.params import extract_trace_headers, read_cache_control
 from app.call import Admission, Answer, Call, Context, Emit
 from app.composition.view import Plan
 from app.resilience.pipeline import Upstream
@@ -73,13 +73,16 @@ def request_context(
     )
     request_state = RequestState.of(request.scope)
     headers = request.scope["headers"]
+    no_cache, no_store = read_cache_control(headers)
     return Context(
         deadline=request_state.arrived + seconds,
         fan_out=fan_out,
         request_id=request_state.request_id,
         headers=tuple(header for header in headers if header[0] in state.forwarded),
         trace=extract_trace_headers(headers),
-        no_cache=bypasses_cache(request.headers.getlist("cache-control")),
+        arrived=request_state.arrived,
+        no_cache=no_cache,
+        no_store=no_store,
         admission=Admission(lambda: state.expected_waits(plan)),
         watch=watch,
     )

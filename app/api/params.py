@@ -108,26 +108,60 @@ def _weight(item: str) -> tuple[str, float]:
     return media_range, 1.0
 
 
-def bypasses_cache(cache_control: Iterable[str]) -> bool:
-    """Whether the client wants no stored answer (RFC 9111 §5.2.1.4, §5.2.1.5)."""
-    return any(
-        directive.strip().lower() in ("no-cache", "no-store")
-        for line in cache_control
-        for directive in line.split(",")
-    )
+def read_cache_control(headers: Iterable[RawHeader]) -> tuple[bool, bool]:
+    """Whether the client wants nothing that is stored, and whether the answer may not be stored.
+
+    RFC 9111 §5.2.1: `no-cache` and `max-age=0` are a reload, and so is `Pragma: no-cache` where
+    there is no `Cache-Control` (§5.4); `no-store` is a reload of which nothing is kept.
+    """
+    lines = {name: value for name, value in headers if name in (b"cache-control", b"pragma")}
+    if not lines:
+        return False, False
+    text = b",".join(value for name, value in headers if name == b"cache-control")
+    directives = {directive.strip().lower() for directive in text.split(b",")}
+    no_store = b"no-store" in directives
+    if b"cache-control" not in lines:
+        return b"no-cache" in lines[b"pragma"].lower(), False
+    return no_store or not directives.isdisjoint((b"no-cache", b"max-age=0")), no_store
 
 
 _TRACEPARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,64})?"
 )
+_TRACESTATE_MEMBER = re.compile(
+    rb"([a-z0-9][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13})"
+    rb"=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+)
+_MAX_TRACESTATE = 512
+"""Bytes. A service has to pass on so much, and need not pass on more (§3.3.1.5)."""
+_MAX_TRACESTATE_MEMBERS = 32
 
 
 def extract_trace_headers(headers: Iterable[RawHeader]) -> tuple[RawHeader, ...]:
     """W3C trace context among `headers`, names in lower case; nothing if it is not valid.
 
     They are forwarded unchanged, as the specification asks of a service that records no spans
-    (Trace Context, "Forwarding"). Without a valid `traceparent`, `tracestate` is dropped too.
+    (Trace Context, "Forwarding"). Without a valid `traceparent`, `tracestate` is dropped too. They
+    go out with an attempt that others may share, so a `tracestate` that breaks a rule or a bound
+    is dropped: an upstream could refuse the attempt for it.
     """
-    context = tuple(one for one in headers if one[0] in (b"traceparent", b"tracestate"))
+    context = [one for one in headers if one[0] in (b"traceparent", b"tracestate")]
+    if not context:
+        return ()
     parents = [value for name, value in context if name == b"traceparent"]
-    return context if len(parents) == 1 and _TRACEPARENT.fullmatch(parents[0]) else ()
+    if len(parents) != 1 or not _TRACEPARENT.fullmatch(parents[0]):
+        return ()
+    states = [value for name, value in context if name == b"tracestate"]
+    if not _is_tracestate(b",".join(states)):
+        context = [(b"traceparent", parents[0])]
+    return tuple(context)
+
+
+def _is_tracestate(value: bytes) -> bool:
+    if len(value) > _MAX_TRACESTATE:
+        return False
+    members = [member for part in value.split(b",") if (member := part.strip(b" \t"))]
+    keys = {member.partition(b"=")[0] for member in members}
+    return len(keys) == len(members) <= _MAX_TRACESTATE_MEMBERS and all(
+        _TRACESTATE_MEMBER.fullmatch(member) for member in members
+    )

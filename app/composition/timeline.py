@@ -16,13 +16,14 @@ from app.resilience.events import (
     Hedging,
     LeftQueue,
     Queued,
+    Reconnected,
     Retrying,
     ServedFromCache,
     ServedStale,
     Shed,
 )
 
-Kind = Literal["attempt", "queue", "backoff", "hedge", "cache", "shared"]
+Kind = Literal["attempt", "queue", "backoff", "hedge", "cache", "shared", "reconnect"]
 SpanOutcome = Reason | Literal["ok", "cancelled", "hit", "revalidating", "stale"] | None
 
 
@@ -32,13 +33,14 @@ class Span(BaseModel):
     `attempt`: one exchange with one mirror. `queue`: waiting for a permit. `backoff`: waiting
     before a retry, for the reason that `outcome` has. `hedge`: the moment when another attempt was
     called for. `cache`: the moment when something stored was used. `shared`: the call of another
-    request was in flight already, and this one joined it.
+    request was in flight already, and this one joined it. `reconnect`: the moment when an attempt
+    was sent once more, because a mirror closed a kept connection just then.
     """
 
     section: str
     kind: Kind
     mirror: Annotated[
-        int | None, Field(description="Index of the mirror; null for all but attempts")
+        int | None, Field(description="Which of the upstream's URLs; null where it is about none")
     ]
     start_ms: float
     end_ms: float
@@ -71,6 +73,8 @@ class Recorder:
                 self._add(call, "queue", -seconds, failure.reason)
             case Retrying(call, failure, seconds):
                 self._add(call, "backoff", seconds, failure.reason)
+            case Reconnected(call, mirror):
+                self._add(call, "reconnect", 0, None, mirror)
             case Hedging(call):
                 self._add(call, "hedge", 0, None)
             case ServedFromCache(call, stale):

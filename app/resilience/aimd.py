@@ -5,11 +5,18 @@ Additive increase, multiplicative decrease, as TCP finds the bandwidth of a path
 server. More attempts in flight than an upstream works on only wait there, until all time out.
 """
 
+from collections.abc import Callable
+
 from app.resilience.latency import Latency
 
 _DECREASE = 0.75
 _MIN_LIMIT = 4.0
 """Enough to notice when the upstream has recovered."""
+_DOUBLED_SECONDS = 5.0
+"""In which a limit that did not fall any more is doubled, whatever the traffic: a few calls an hour
+would never show that the upstream has recovered, and the next burst would be shed."""
+_MAX_DOUBLINGS = 30.0
+"""At once; enough from any limit to any ceiling, and no float overflows after a quiet night."""
 
 
 class AdaptiveLimit:
@@ -17,20 +24,29 @@ class AdaptiveLimit:
 
     An attempt is late, and the limit falls, when it takes half of the `timeout` (seconds) and twice
     the baseline. An upstream that always takes so long is merely slow, and fewer attempts would not
-    make it faster.
+    make it faster. `time` is a clock in seconds that never goes back.
     """
 
-    def __init__(self, ceiling: int, latency: Latency, timeout: float) -> None:
+    def __init__(
+        self, ceiling: int, latency: Latency, timeout: float, time: Callable[[], float]
+    ) -> None:
         self.ceiling = ceiling
-        self.limit = ceiling
         self.answers = 0
         """How many attempts were answered so far."""
         self._exact = float(ceiling)
         self._fast_until = 0.0
         """The limit up to which each answer adds one: what was lost to a silence."""
         self._last_decrease = float("-inf")
+        self._grown_at = 0.0
         self._latency = latency
         self._timeout = timeout
+        self._time = time
+
+    @property
+    def limit(self) -> int:
+        if self._exact < self.ceiling:
+            self._grow_with_time()
+        return int(self._exact)
 
     def on_sample(
         self, began: float, now: float, in_flight: int, *, answered: bool, meanwhile: int
@@ -49,7 +65,7 @@ class AdaptiveLimit:
                 self._increase()
         # All that were in flight with the first late one are late as well: one fall for all.
         elif began > self._last_decrease:
-            self._last_decrease = now
+            self._last_decrease = self._grown_at = now
             self._decrease(meanwhile, bearable=meanwhile * late / (now - began))
 
     def _late_after(self) -> float:
@@ -63,14 +79,16 @@ class AdaptiveLimit:
         """
         # After a silence nothing is known of what the upstream bears once it is over.
         self._fast_until = 0.0 if meanwhile else self._exact / 2
-        self._set(max(min(self._exact * _DECREASE, bearable), min(_MIN_LIMIT, self.ceiling)))
+        self._exact = max(min(self._exact * _DECREASE, bearable), min(_MIN_LIMIT, self.ceiling))
 
     def _increase(self) -> None:
         """By one for each round of permits; after a silence by one for each answer at first."""
         if self.limit < self.ceiling:
             step = 1.0 if self._exact < self._fast_until else 1 / self._exact
-            self._set(min(self._exact + step, self.ceiling))
+            self._exact = min(self._exact + step, self.ceiling)
 
-    def _set(self, limit: float) -> None:
-        self._exact = limit
-        self.limit = int(limit)
+    def _grow_with_time(self) -> None:
+        now = self._time()
+        doublings = min((now - self._grown_at) / _DOUBLED_SECONDS, _MAX_DOUBLINGS)
+        self._grown_at = now
+        self._exact = min(self._exact * 2**doublings, self.ceiling)

@@ -3,24 +3,34 @@
 Nygard, *Release It!*, "Circuit Breaker"; generations after sony/gobreaker. A state machine that
 takes `now` and does nothing by itself; the layer `circuit_breaker` drives it.
 
-    closed ──half of the last results failed──> open
+    closed ──half of the last results failed, or all of a few where another mirror is closed──> open
     open ──after a second──> half-open: one call goes through, the probe
     half-open ──it succeeds──> closed    ──it fails──> open    ──it is ignored──> the next probe
 """
 
 from collections import deque
-from typing import Literal
+from typing import Literal, NamedTuple
 
 State = Literal["closed", "open", "half_open"]
 
 _FAILURE_RATIO = 0.5
 _MIN_RESULTS = 20
 """Results before the ratio says anything."""
+_MIN_IN_A_ROW = 3
+"""Failures without a success between them: evidence enough to prefer another mirror, which costs
+nothing if it is wrong. At night, twenty results would take minutes."""
 _WINDOW_SECONDS = 10.0
 _MAX_RESULTS = 100
 """In the window: at a thousand a second, an outage must not wait for five thousand results."""
 _OPEN_SECONDS = 1.0
 """One probe a second costs an upstream nothing, and its return is noticed within one."""
+
+
+class Permit(NamedTuple):
+    """Leave to ask the mirror, of one generation; a `probe` decides whether the breaker closes."""
+
+    generation: int
+    probe: bool
 
 
 class Breaker:
@@ -30,6 +40,7 @@ class Breaker:
         self._generation = 0
         self._results: deque[tuple[float, bool]] = deque()
         self._failures = 0
+        self._in_a_row = 0
         self._opened: float | None = None
         self._probing = False
 
@@ -45,38 +56,46 @@ class Breaker:
         left = self._opened + _OPEN_SECONDS - now
         return left if left > 0 else _OPEN_SECONDS if self._probing else 0.0
 
-    def try_acquire(self, now: float) -> int | None:
-        """The generation under which a call may go through; None if it may not."""
-        if self._opened is not None:
-            if self._probing or now < self._opened + _OPEN_SECONDS:
-                return None
-            self._probing = True
-        return self._generation
+    def try_acquire(self, now: float) -> Permit | None:
+        """Leave to ask the mirror; None if it may not be asked."""
+        if self._opened is None:
+            return Permit(self._generation, probe=False)
+        if self._probing or now < self._opened + _OPEN_SECONDS:
+            return None
+        self._probing = True
+        return Permit(self._generation, probe=True)
 
-    def on_success(self, generation: int, now: float) -> State | None:
+    def on_success(self, permit: Permit, now: float) -> State | None:
         """Count a good result. Gives the new state, if it changes by it."""
-        if generation != self._generation:
+        if permit.generation != self._generation:
             return None
         if self._opened is not None:
             return self._to_new_generation(None)
+        self._in_a_row = 0
         self._count(now, failed=False)
         return None
 
-    def on_failure(self, generation: int, now: float) -> State | None:
-        """Count a bad result. Gives the new state, if it changes by it."""
-        if generation != self._generation:
+    def on_failure(self, permit: Permit, now: float, *, alternative: bool = False) -> State | None:
+        """Count a bad result. Gives the new state, if it changes by it.
+
+        `alternative`: another mirror may be asked in place of this one.
+        """
+        if permit.generation != self._generation:
             return None
         if self._opened is not None:
             return self._to_new_generation(now)
+        self._in_a_row += 1
         self._count(now, failed=True)
+        if alternative and self._in_a_row >= _MIN_IN_A_ROW:
+            return self._to_new_generation(now)
         seen = len(self._results)
         if seen < _MIN_RESULTS or self._failures < _FAILURE_RATIO * seen:
             return None
         return self._to_new_generation(now)
 
-    def on_ignored(self, generation: int) -> None:
+    def on_ignored(self, permit: Permit) -> None:
         """The call ended in a way that says nothing of the mirror: it counts neither way."""
-        if generation == self._generation:
+        if permit.generation == self._generation:
             self._probing = False
 
     def _to_new_generation(self, opened: float | None) -> State:
@@ -85,7 +104,7 @@ class Breaker:
         self._opened = opened
         self._probing = False
         self._results.clear()
-        self._failures = 0
+        self._failures = self._in_a_row = 0
         return "closed" if opened is None else "open"
 
     def _count(self, now: float, failed: bool) -> None:

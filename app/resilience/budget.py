@@ -1,9 +1,8 @@
 """The retry budget: what we add to an upstream's load stays a fixed share of it.
 
 When everything fails, retries would multiply the load on an upstream that is down already. So
-each call deposits a fraction of an extra attempt, and every retry, hedge or background refresh
-withdraws a whole one. Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged
-RPCs".
+each call deposits a fraction of an extra attempt, and every retry or hedge withdraws a whole one.
+Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged RPCs".
 """
 
 _RESERVE = 10.0

@@ -5,6 +5,7 @@ queue for them; the layer `limit` holds one for each attempt.
 """
 
 import asyncio
+from collections.abc import Callable
 from math import inf
 
 from app.errors import Overloaded
@@ -19,14 +20,18 @@ _MAX_QUEUE = 1000
 class Bulkhead:
     """First come, first served, but no permit is wasted on a waiter that has no time left for it.
 
-    `attempt_timeout` in seconds.
+    `attempt_timeout` in seconds, `time` a clock in seconds that never goes back.
     """
 
     def __init__(
-        self, ceiling: int, latency: Latency | None = None, attempt_timeout: float = inf
+        self,
+        ceiling: int,
+        latency: Latency | None = None,
+        attempt_timeout: float = inf,
+        time: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._latency = latency or Latency()
-        self.limit = AdaptiveLimit(ceiling, self._latency, attempt_timeout)
+        self.limit = AdaptiveLimit(ceiling, self._latency, attempt_timeout, time)
         self.in_flight = 0
         self._queue: dict[asyncio.Future[None], float] = {}
 

@@ -22,6 +22,13 @@ class CallEvent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Reconnected(CallEvent):
+    """The mirror closed a kept connection just when the attempt was sent: it was sent once more."""
+
+    mirror: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded(CallEvent):
     """One exchange with a mirror is over, well (`failure` is None) or not; `seconds` it took."""
 

@@ -3,28 +3,33 @@
 To remove a layer, delete its file, and here its import and its entry.
 """
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from time import perf_counter
 
 from app.call import Answer, CachedFetch, Call, Emit, Fetch, Layer
 from app.resilience.breaker import Breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.bulkhead import Bulkhead
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from app.resilience.layers.cache import cache
 from app.resilience.layers.circuit_breaker import circuit_breaker
 from app.resilience.layers.coalesce import coalesce
 from app.resilience.layers.limit import limit
 from app.resilience.layers.measure import measure
+from app.resilience.layers.quarantine import quarantine
 from app.resilience.layers.race import race
 from app.resilience.layers.retry import retry
 from app.resilience.layers.shed import shed
 from app.resilience.layers.timeout import timeout
-from app.resilience.mirrors import round_robin
+from app.resilience.mirrors import RoundRobin, round_robin
 from app.resilience.store import Store
 from app.settings import UpstreamSettings
+from app.tasks import BackgroundTasks
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Upstream:
     budget: RetryBudget
     bulkhead: Bulkhead
     breakers: tuple[Breaker, ...]
+    failures: KeyFailures
+    background: BackgroundTasks
 
     @cached_property
     def lookup(self) -> Callable[[Call], Answer | None]:
@@ -43,8 +50,8 @@ class Upstream:
         return self.fetch.lookup if isinstance(self.fetch, CachedFetch) else lambda _: None
 
     async def aclose(self) -> None:
-        if isinstance(self.fetch, CachedFetch):
-            await self.fetch.aclose()
+        """End what is done in the background."""
+        await self.background.aclose()
 
 
 def pipeline(
@@ -54,55 +61,63 @@ def pipeline(
     store: Store,
     request_timeout: float,
     emit: Emit,
+    clock: Callable[[], float] = perf_counter,
 ) -> Upstream:
     """Wrap `mirrors`, one exchange with each, into a call that survives.
 
     A call has `request_timeout` seconds by default, and so has a background refresh. Each layer
-    that waits ends its waiting at the call's deadline, so none stands around them all. Called
-    within the event loop that the service runs on.
+    that waits ends its waiting at the call's deadline, so none stands around them all. `clock`
+    times the attempts, in seconds. Called within the event loop that the service runs on.
     """
-    latency = Latency()
+    time = asyncio.get_running_loop().time
+    latency = Latency(time)
     budget = RetryBudget(settings.retry_budget)
-    bulkhead = Bulkhead(settings.concurrency, latency, settings.attempt_timeout)
+    bulkhead = Bulkhead(settings.concurrency, latency, settings.attempt_timeout, time)
+    failures = KeyFailures()
+    turns = RoundRobin(len(mirrors), time)
+    background = BackgroundTasks()
     breakers = tuple(Breaker() for _ in mirrors)
     fair = min(settings.attempt_timeout, request_timeout)
 
     attempts = [
         _stack(
             # An open circuit must not queue for a permit.
-            circuit_breaker(breakers[mirror], latency, emit, mirror=mirror, attempt_timeout=fair),
+            circuit_breaker(
+                breakers,
+                failures,
+                latency,
+                background,
+                emit,
+                mirror=mirror,
+                attempt_timeout=fair,
+            ),
             # Below retry: nobody backs off with a permit. Above measure: queueing is our delay.
-            limit(bulkhead, emit),
+            limit(bulkhead, failures, emit),
             # Above timeout, so that timeouts are counted and reported.
-            measure(latency, emit, mirror=mirror),
+            measure(latency, failures, emit, mirror=mirror, clock=clock),
             # Around one exchange alone.
             timeout(settings.attempt_timeout),
             around=exchange,
         )
         for mirror, exchange in enumerate(mirrors)
     ]
-    one_round = round_robin(attempts)
+    one_round = round_robin(attempts, turns)
     if settings.hedge != "off":
-        one_round = race(attempts, settings.hedge, budget, latency, emit)
+        one_round = race(attempts, settings.hedge, turns, budget, failures, latency, emit)
     fetch = _stack(
         # Outermost: what is stored starts no flight.
-        cache(store, budget, emit, refresh_timeout=request_timeout),
+        cache(store, background, emit, refresh_timeout=request_timeout),
         # Above retry: waiters share the attempts, and their price.
         coalesce(latency, emit),
         # Below coalesce: whoever joins a flight is no load.
         shed(emit),
+        # Above retry: a probe is one attempt. Below cache: stale data may stand in.
+        quarantine(failures, background, request_timeout=request_timeout),
         # Above the mirrors: one round of them is one try.
-        retry(
-            settings.retries,
-            budget,
-            latency,
-            emit,
-            other_mirrors=len(mirrors) > 1,
-            random=random.random,
-        ),
+        retry(settings.retries, budget, failures, latency, turns, emit, random=random.random),
         around=one_round,
     )
-    return Upstream(fetch, latency, budget, bulkhead, breakers)
+    return Upstream(fetch, latency, budget, bulkhead, breakers, failures, background)
 
 
 def _stack(*layers: Layer, around: Fetch) -> Fetch:

@@ -30,8 +30,12 @@ class Store:
         return answer
 
     def put(self, key: Key, answer: Answer) -> bool:
-        """Store `answer` in place of an older one, unless it is too large for that."""
-        self.delete(key)
+        """Store `answer` in place of an older one, unless it is too large for that.
+
+        What was asked for later is newer, whichever came first.
+        """
+        if not self.delete(key, answer.requested_at):
+            return False
         size = _size(key, answer)
         if size > self._max_bytes:
             return False
@@ -41,14 +45,20 @@ class Store:
             self.size -= _size(*self._answers.popitem(last=False))
         return True
 
-    def delete(self, key: Key) -> None:
-        answer = self._answers.pop(key, None)
-        if answer is not None:
-            self.size -= _size(key, answer)
+    def delete(self, key: Key, requested_at: float) -> bool:
+        """Delete what is stored, unless it was asked for after the instant `requested_at`."""
+        answer = self._answers.get(key)
+        if answer is None:
+            return True
+        if answer.requested_at > requested_at:
+            return False
+        del self._answers[key]
+        self.size -= _size(key, answer)
+        return True
 
 
 def _size(key: Key, answer: Answer) -> int:
-    _, target, headers = key
+    _, target, _, headers = key
     return (
         _OVERHEAD
         + len(answer.data.json)

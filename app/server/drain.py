@@ -9,9 +9,14 @@ from typing import Any
 
 import uvicorn
 
+_SAME_STOP = 1.0
+"""Seconds. A signal to a process group comes twice where a parent hands it on, as make does."""
+
 
 class DrainingServer(uvicorn.Server):
-    """A server that finishes the answers in flight before it stops, and then exits with 0.
+    """On a stop signal `on_stop` is called at once while the listener stays open, so that a load
+    balancer sees that the service is not ready any more; when the answers in flight are finished,
+    but not before `drain_seconds`, the server closes and exits with 0.
 
     A stop signal calls `on_stop` at once, and the listener stays open: a load balancer can see that
     the service is not ready any more. `on_start` gets the base URL of each listener. After
@@ -26,13 +31,15 @@ class DrainingServer(uvicorn.Server):
         on_start: Callable[[str], None],
         on_stop: Callable[[], None],
         drain_timeout: float,
+        drain_seconds: float,
     ) -> None:
         super().__init__(config)
         self._on_start = on_start
         self._on_stop = on_stop
         self._drain_timeout = drain_timeout
+        self._drain_seconds = drain_seconds
         self._in_flight: set[asyncio.Task[None]] | None = None
-        self._drain_deadline = inf
+        self._stopped_at = inf
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         await super().startup(*args, **kwargs)
@@ -44,17 +51,22 @@ class DrainingServer(uvicorn.Server):
                 )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # Uvicorn's own handler would raise the signal again after the shutdown, and a clean stop
-        # would look like a kill.
-        if not self.started or self._in_flight is not None:
+        # Not handed on to uvicorn: it would raise the signal again when all is done, and a stop
+        # that went well would look like a kill.
+        if not self.started:
             self.should_exit = self.force_exit = True
-            return
-        self._on_stop()
-        self._in_flight = set(self.server_state.tasks)
-        self._drain_deadline = monotonic() + self._drain_timeout
+        elif self._in_flight is None:
+            self._on_stop()
+            self._in_flight = set(self.server_state.tasks)
+            self._stopped_at = monotonic()
+        elif monotonic() > self._stopped_at + _SAME_STOP:
+            self.should_exit = self.force_exit = True
 
     async def on_tick(self, counter: int) -> bool:
-        drained = self._in_flight is not None and (
-            all(task.done() for task in self._in_flight) or monotonic() > self._drain_deadline
-        )
-        return await super().on_tick(counter) or drained
+        return await super().on_tick(counter) or self._is_drained()
+
+    def _is_drained(self) -> bool:
+        since = monotonic() - self._stopped_at
+        if self._in_flight is None or since < self._drain_seconds:
+            return False
+        return since > self._drain_timeout or all(task.done() for task in self._in_flight)

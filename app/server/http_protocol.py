@@ -1,26 +1,36 @@
 """Uvicorn's HTTP/1.1, with bounds on what a client may send, and on how long it may do nothing.
 
-The parser under it collects a head of any length, at a cost that grows with its square. What is no
-valid request never reaches the application: it is answered here, with a problem.
+The parser under it collects a head of any length, at a cost that grows with its square. Whatever
+cannot become a request, or is one too many, is answered here, below the application, and is a
+problem all the same.
 """
 
 import asyncio
+from functools import partial
 from http import HTTPStatus
+from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.problems.responses import problem
+from app.server.config import ServerConfig
+from app.server.middleware import request_id_of
+from app.server.request_state import RequestState
 from app.server.security_headers import SECURITY_HEADERS
 
 _MAX_HEAD = 65_536
 """Bytes. Envoy's default is 60 KiB; those of nginx and HAProxy are lower."""
 
 IDLE_TIMEOUT = 75
-"""Seconds without progress: an idle connection, a head that does not end, an answer not taken.
+"""Seconds without progress: an idle connection, a request that does not end, an answer not taken.
 
 Longer than load balancers keep an idle connection (60 s is usual), so that they close it first and
 never send a request on a connection that we are closing.
 """
+
+_PROBES = (b"/livez", b"/readyz")
+"""Never refused: an orchestrator would take a process for dead that only has too much to do."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -31,9 +41,11 @@ class HttpProtocol(HttpToolsProtocol):
     meanwhile, and so not see a disconnect.
     """
 
+    config: ServerConfig
+
     _in_head = True
     _head_size = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _request_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(
@@ -43,13 +55,25 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         # Writing is paused whenever something is unsent, and resumed when all of it is sent.
         transport.set_write_buffer_limits(0)
-        self._head_timer = self.loop.call_later(IDLE_TIMEOUT, transport.abort)
+        if self.config.client_connections.add(self):
+            self._time_request()
+        else:
+            self._refuse("overloaded", "too many connections are open", retry_after=1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        for timer in (self._head_timer, self._reader_timer):
+        self.config.client_connections.remove(self)
+        self._unset_keepalive_if_required()  # uvicorn does so for a polite end only
+        for timer in (self._request_timer, self._reader_timer):
             if timer is not None:
                 timer.cancel()
+
+    def close(self) -> None:
+        """End the connection, whatever it is doing."""
+        if self._is_answering():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -61,30 +85,43 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse("head_too_large", "the request's line and headers are too long")
                 return
         super().data_received(data)
-        if self._in_head and self._head_size and self._head_timer is None:
-            self._head_timer = self.loop.call_later(IDLE_TIMEOUT, self.transport.abort)
+        if self._in_head and self._head_size and self._request_timer is None:
+            self._time_request()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        RequestState(arrived=self.loop.time()).attach(cast("Scope", self.scope))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        self._stop_request_timer()
         if self._is_answering():
             self.cycle.keep_alive = False
         else:
+            self.config.client_connections.on_busy(self)
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_size = 0
+        self._stop_request_timer()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.config.admission.on_end()
+        self.config.client_connections.on_idle(self)
+        if not self._in_head:  # answered, but its body is still to come, and thrown away
+            self._time_request()
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self.config.client_connections.on_stuck(self)
         self._wait_for_reader(self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self.config.client_connections.on_reading(self)
         if self._reader_timer is not None:
             self._reader_timer.cancel()
 
@@ -94,6 +131,26 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         else:
             self._refuse("malformed_request", msg)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
+        begin = partial(self._begin, cycle, app)
+        if self.url.startswith(_PROBES):
+            begin()
+        elif not self.config.admission.submit(begin, self.url.count(b"user_id=") or 1):
+            self._shed(cycle)
+
+    def _begin(self, cycle: RequestResponseCycle, app: object) -> None:
+        if not cycle.disconnected:
+            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
+    def _time_request(self) -> None:
+        """A request may take so long to come, a connection so long without one."""
+        self._request_timer = self.loop.call_later(IDLE_TIMEOUT, self.transport.abort)
+
+    def _stop_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -109,10 +166,35 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self.transport.abort()
 
-    def _refuse(self, slug: str, detail: str) -> None:
-        response = problem(slug, detail, headers={"Connection": "close"})
-        status = HTTPStatus(response.status_code)
-        head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
-        head += [b"%b: %b" % header for header in (*response.raw_headers, *SECURITY_HEADERS)]
-        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + bytes(response.body))
+    def _shed(self, cycle: RequestResponseCycle) -> None:
+        """Refuse the request, and keep the connection: a new one would cost more."""
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        request_id = request_id_of(self.headers)
+        head, body = _SHED
+        self.transport.write(b"%bx-request-id: %b\r\n%b\r\n%b" % (head, request_id, close, body))
+        cycle.response_complete = True
+        if close:
+            self.transport.close()
+        cycle.on_response()
+
+    def _refuse(self, slug: str, detail: str, retry_after: int | None = None) -> None:
+        head, body = _response(slug, detail, retry_after, close=True)
+        self.transport.write(head + b"\r\n" + body)
         self.transport.close()
+
+
+def _response(
+    slug: str, detail: str, retry_after: int | None = None, *, close: bool = False
+) -> tuple[bytes, bytes]:
+    """A problem as it is sent: its head, to which fields may be added, and its body."""
+    headers = {"Connection": "close"} if close else {}
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    response = problem(slug, detail, headers=headers)
+    status = HTTPStatus(response.status_code)
+    head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
+    head += [b"%b: %b" % header for header in (*response.raw_headers, *SECURITY_HEADERS)]
+    return b"\r\n".join([*head, b""]), bytes(response.body)
+
+
+_SHED = _response("overloaded", "too many requests are waiting already", retry_after=1)

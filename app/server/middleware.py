@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import re
+from collections.abc import Iterable
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,14 +37,13 @@ class RequestMiddleware:
             return
         began = perf_counter()
         method = scope["method"]
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"])
         headers = (*SECURITY_HEADERS, (b"x-request-id", request_id))
-        if method == "HEAD":  # a copy: uvicorn reads the method from its own scope
+        state = RequestState.of(scope)
+        state.request_id = request_id.decode()
+        if method == "HEAD":  # a copy: the server goes by its own
             scope = {**scope, "method": "GET"}
-        state = RequestState(
-            request_id.decode(), asyncio.get_running_loop().time(), head_only=method == "HEAD"
-        )
-        state.attach(scope)
+            state.head_only = True
         status = 0
 
         async def send_wrapper(message: Message) -> None:
@@ -63,7 +63,7 @@ class RequestMiddleware:
             if status:
                 raise
             # The server is stopping and waits no longer, but this can still be sent.
-            response = problem("draining", "this service had to stop")
+            response = problem("draining", "this service had to stop", headers={"Retry-After": "1"})
             await response(scope, receive, send_wrapper)
         except Exception:
             self._log.exception("internal error", request_id=state.request_id)
@@ -83,9 +83,9 @@ class RequestMiddleware:
             )
 
 
-def _request_id(scope: Scope) -> bytes:
-    """The client's own, if it is safe to log and to send upstream; else a new one."""
-    for name, value in scope["headers"]:
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The client's own if it is fit to be logged and passed on, else a new one."""
+    for name, value in headers:
         if name == b"x-request-id":
             if _REQUEST_ID.fullmatch(value):
                 return bytes(value)

@@ -1,5 +1,6 @@
 """What middleware, routes and streams share about one request, beside its ASGI scope."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +19,8 @@ class RequestState:
     they are kept correct while the answer is being sent, which may break off at any moment.
     """
 
-    request_id: str
     arrived: float
+    request_id: str = ""
     head_only: bool = False
     log_fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -28,6 +29,10 @@ class RequestState:
 
     @staticmethod
     def of(scope: Scope) -> "RequestState":
-        state = scope[_KEY]
+        """The state of a request; it arrives now, if no server has said when."""
+        state = scope.get(_KEY)
+        if state is None:
+            state = RequestState(asyncio.get_running_loop().time())
+            state.attach(scope)
         assert isinstance(state, RequestState)
         return state

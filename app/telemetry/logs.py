@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -25,17 +26,30 @@ from app.settings import Settings
 Log = FilteringBoundLogger
 
 
-def logger(settings: Settings) -> Log:
+Write = Callable[[str], None]
+"""Takes one line, without its end. It must not raise: no answer may fail because of its log."""
+
+
+def write_to_stdout(line: str) -> None:
+    """At once. What cannot be written is lost."""
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except (OSError, ValueError):  # the reader has gone, the disk is full, the stream is closed
+        pass
+
+
+def logger(settings: Settings, write: Write = write_to_stdout) -> Log:
     console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stdout.isatty()
     )
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [_escape_controls, structlog.dev.ConsoleRenderer()]
         if console
         else [structlog.processors.format_exc_info, _json]
     )
     log: Log = structlog.wrap_logger(
-        structlog.WriteLogger(sys.stdout),
+        _Sink(write),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -44,6 +58,26 @@ def logger(settings: Settings) -> Log:
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
     ).bind()
     return log
+
+
+class _Sink:
+    """What structlog hands finished lines to, by level."""
+
+    def __init__(self, write: Write) -> None:
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = write
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def _escape_controls(
+    _log: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A path may contain what a terminal takes for a command."""
+    for name, value in event.items():
+        if isinstance(value, str) and name != "exception":
+            event[name] = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    return event
 
 
 def _json(_log: object, _method: str, event: MutableMapping[str, Any]) -> str:

@@ -61,6 +61,20 @@ def cache_policy(
     return CachePolicy(fresh_until, while_revalidate, if_error, validators, stored_headers)
 
 
+def confirms(headers: Mapping[str, str], stored: Mapping[str, str]) -> bool:
+    """Whether a 304 with `headers` is about the answer that was `stored` with those.
+
+    RFC 9111 §4.3.4: a strong validator selects what was stored with the same one, a weak one what
+    was stored with an equivalent one; without a validator, it is the only one that there is.
+    """
+    tag = headers.get("etag")
+    if tag is not None:
+        known = stored.get("etag", "")
+        return tag == known or (tag.startswith("W/") and tag[2:] == known.removeprefix("W/"))
+    modified = headers.get("last-modified")
+    return modified is None or modified == stored.get("last-modified")
+
+
 def age_value(headers: Mapping[str, str]) -> float:
     """§5.1: the `Age` header, seconds that an answer has spent in caches on the way; 0 without."""
     return _seconds(headers.get("age", "0").partition(",")[0].strip())

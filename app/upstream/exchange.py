@@ -1,6 +1,7 @@
 """One exchange with an upstream: a request sent, its response checked and decoded."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -9,28 +10,41 @@ from collections.abc import Iterable, Mapping
 
 import httpx
 
-from app.call import Answer, Call, Fetch
+from app.call import Answer, Call, Emit, Fetch
 from app.errors import (
     InvalidPayload,
+    NotConfirmed,
     NotFound,
+    Overloaded,
     Timeout,
     TooManyRequests,
     Unreachable,
     UpstreamStatus,
 )
+from app.resilience.events import Reconnected
 from app.settings import UpstreamSettings
-from app.upstream.cache_policy import CACHE_HEADERS, age_value, cache_policy, parse_http_date
+from app.upstream.cache_policy import (
+    CACHE_HEADERS,
+    age_value,
+    cache_policy,
+    confirms,
+    parse_http_date,
+)
 from app.upstream.client import Client
 from app.upstream.decode import gunzip
 from app.upstream.requests import RequestBuilder
 
+_NO_CAPACITY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+"""What we lack ourselves is no fault of the upstream's."""
 _JSON = ("application/json", "text/json")
 _HEADERS = frozenset({"content-encoding", "content-type", "retry-after"} | CACHE_HEADERS)
 """The response headers that are read, in lower case."""
 
 
-def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
-    """A fetch that asks the mirror at `url` once."""
+def exchange(
+    client: Client, url: str, settings: UpstreamSettings, emit: Emit, *, mirror: int
+) -> Fetch:
+    """Ask the mirror at `url` once; raise a `Failure` or give an answer."""
     requests = RequestBuilder(url, settings)
     # A handshake that takes half of the attempt's time has probably lost a packet: fail while there
     # is time for a retry. Reads have no timeout of their own, only the attempt's as a whole.
@@ -38,13 +52,17 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     loop_time = asyncio.get_running_loop().time
 
     async def send(call: Call) -> Answer:
-        request_time = time.time()
-        request = requests.build(call, timeouts)
+        request_time, requested_at = time.time(), loop_time()
+        extensions = {
+            "timeout": timeouts,
+            "on_reconnect": lambda: emit(Reconnected(call, mirror)),
+        }
+        request = requests.build(call, extensions)
         try:
             response = await client.send(request, stream=True)
             try:
                 headers = _combined_headers(response.headers.raw)
-                known = _revalidated(call, response.status_code)
+                known = _confirmed(call, response.status_code, headers)
                 if known is None:
                     if response.status_code != 200:
                         raise _status_failure(
@@ -56,6 +74,8 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         except httpx.TimeoutException as error:
             raise Timeout("no answer in time", cause=_cause(error)) from error
         except httpx.TransportError as error:
+            if _errno(error) in _NO_CAPACITY:
+                raise Overloaded("no free connection", cause=_cause(error)) from error
             raise Unreachable("the connection failed", cause=_cause(error)) from error
         if known is not None:
             # RFC 9111 §4.3.4: the stored answer is fresh again, with the headers of the 304.
@@ -67,7 +87,8 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
         response_time = time.time()
         return Answer(
             data,
-            as_of=response_time - age_value(headers),
+            as_of=max(response_time - age_value(headers), 0.0),
+            requested_at=requested_at,
             cache_policy=cache_policy(
                 headers,
                 settings,
@@ -80,10 +101,17 @@ def exchange(client: Client, url: str, settings: UpstreamSettings) -> Fetch:
     return send
 
 
-def _revalidated(call: Call, status: int) -> Answer | None:
-    """The stored answer, if the status is a 304 to a request with its validators."""
+def _confirmed(call: Call, status: int, headers: Mapping[str, str]) -> Answer | None:
+    """The stored answer, if this is the 304 that its validators asked for (RFC 9111 §4.3.4).
+
+    Raises `NotConfirmed` for a 304 that is about another one.
+    """
     known = call.known
-    return known if status == 304 and known is not None and known.cache_policy.validators else None
+    if status != 304 or known is None or not known.cache_policy.validators:
+        return None
+    if not confirms(headers, known.cache_policy.stored_headers):
+        raise NotConfirmed("the upstream confirmed another answer than the one that is stored")
+    return known
 
 
 def _combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -153,10 +181,14 @@ def _raw_stream(response: httpx.Response) -> httpx.AsyncByteStream:
     return response.stream
 
 
+def _errno(error: httpx.TransportError) -> int | None:
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
 def _cause(error: httpx.TransportError) -> str:
     """The cause for the log: class names and the system's messages, nothing the upstream sent."""
     cause = error.__cause__
-    match getattr(cause, "os_error", cause):
+    match cause:
         case ssl.SSLError(reason=str(message)):
             pass
         case socket.gaierror(strerror=str(message)):

@@ -32,7 +32,7 @@ class RequestBuilder:
     def _parse(self, target: str) -> httpx.URL:
         return httpx.URL(self._base + target)
 
-    def build(self, call: Call, timeouts: dict[str, float]) -> httpx.Request:
+    def build(self, call: Call, extensions: dict[str, object]) -> httpx.Request:
         context = call.context
         left = context.deadline - asyncio.get_running_loop().time()
         # Each attempt is sent less time than the one before, even after rounding to milliseconds.
@@ -55,5 +55,5 @@ class RequestBuilder:
                 *(call.known.cache_policy.validators if call.known else ()),
             ],
             stream=_NO_BODY,
-            extensions={"timeout": timeouts},
+            extensions=extensions,
         )

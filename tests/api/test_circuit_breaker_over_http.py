@@ -29,9 +29,11 @@ async def test_the_circuit_breaker_opens_and_closes_after_a_probe(
     capsys: Captured,
 ) -> None:
     upstream = upstream_with(posts=STATUS_500)
-    async with running_service(upstream, upstreams=NO_RETRIES) as service:
-        for _ in range(20):
-            await service.overview(POSTS)
+    async with running_service(
+        upstream, upstreams=NO_RETRIES, forward_headers=("accept-language",)
+    ) as service:
+        for n in range(20):
+            await service.overview(POSTS, Accept_Language=f"l{n}")
         (opened,) = log_lines(capsys, "breaker open")
         assert (opened["upstream"], opened["mirror"], opened["level"]) == ("posts", 0, "warning")
         response = await service.overview(POSTS)

@@ -91,10 +91,12 @@ async def test_readyz_verbose_counts_permits_and_queued_calls() -> None:
 
 async def test_readyz_verbose_shows_latency_retry_budget_and_breaker() -> None:
     async with running_service(
-        upstream_with(posts=CONNECT_ERROR), upstreams=every_upstream(retries=1)
+        upstream_with(posts=CONNECT_ERROR),
+        upstreams=every_upstream(retries=1),
+        forward_headers=("accept-language",),
     ) as service:
-        for _ in range(19):
-            await service.overview("?include=todos,posts")
+        for n in range(19):
+            await service.overview("?include=todos,posts", Accept_Language=f"l{n}")
         assert (await health(service, "todos"))["latency_ms"] == {"p50": None, "p95": None}
         await service.overview("?include=todos,posts")
         todos, posts = await health(service, "todos"), await health(service, "posts")

@@ -32,6 +32,8 @@ def test_a_valid_traceparent_is_passed_on_with_its_tracestate(traceparent: bytes
         b"00-" + b"0" * 32 + b"-" + SPAN + b"-01",
         b"00-" + TRACE + b"-" + b"0" * 16 + b"-01",
         TRACEPARENT + b"1",
+        TRACEPARENT + b"-more",
+        b"cc-" + TRACEPARENT[3:] + b"-" + b"x" * 100,
     ],
 )
 def test_an_invalid_traceparent_is_dropped_with_its_tracestate(traceparent: bytes) -> None:
@@ -49,6 +51,49 @@ def test_two_traceparents_are_dropped() -> None:
 
 def test_a_tracestate_without_traceparent_is_dropped() -> None:
     assert extract_trace_headers([TRACESTATE]) == ()
+
+
+@pytest.mark.parametrize(
+    "tracestate",
+    [
+        b"",
+        b"vendor=1",
+        b"a=1,b=2 , ,c=3",
+        b"0tenant@system=a b!",
+        b"k_-*/=" + b"v" * 256,
+        b",".join(b"k%d=1" % n for n in range(32)),
+    ],
+)
+def test_a_tracestate_within_the_rules_and_bounds_is_passed_on(tracestate: bytes) -> None:
+    headers = ((b"traceparent", TRACEPARENT), (b"tracestate", tracestate))
+    assert extract_trace_headers(headers) == headers
+
+
+@pytest.mark.parametrize(
+    "tracestates",
+    [
+        [b"v=" + b"x" * 20_000],
+        [b"a=" + b"x" * 255, b"b=" + b"x" * 255],
+        [b",".join(b"k%d=1" % n for n in range(33))],
+        [b"a=1,a=2"],
+        [b"a=1", b"a=2"],
+        [b"nonsense"],
+        [b"UPPER=1"],
+        [b"a=1=2"],
+        [b"a="],
+        [b"a=\xff"],
+        [b"a=1\t2"],
+        [b"a@1=1"],
+        [b"a=1;b=2,c"],
+    ],
+)
+def test_a_doubtful_tracestate_is_dropped_and_the_traceparent_is_not(
+    tracestates: list[bytes],
+) -> None:
+    headers = [(b"tracestate", value) for value in tracestates]
+    assert extract_trace_headers([*headers, (b"traceparent", TRACEPARENT)]) == (
+        (b"traceparent", TRACEPARENT),
+    )
 
 
 async def test_every_upstream_gets_the_traceparent_and_vary_does_not_name_it() -> None:

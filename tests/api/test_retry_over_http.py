@@ -93,9 +93,11 @@ async def test_an_invalid_payload_is_retried_on_another_mirror() -> None:
 
 async def test_nothing_is_retried_once_the_retry_budget_is_spent(capsys: Captured) -> None:
     upstream = upstream_with(posts=CONNECT_ERROR)
-    async with running_service(upstream, upstreams={"posts": {"retry_budget": 0}}) as service:
-        for _ in range(5):  # two retries each use up the reserve of the budget
-            await service.overview(POSTS)
+    async with running_service(
+        upstream, upstreams={"posts": {"retry_budget": 0}}, forward_headers=("accept-language",)
+    ) as service:
+        for n in range(5):  # two retries each use up the reserve of the budget
+            await service.overview(POSTS, Accept_Language=f"l{n}")
         assert log_lines(capsys, "retry budget spent") == []
         await service.overview(POSTS, X_Request_ID="find-me")
     (line,) = log_lines(capsys, "retry budget spent")

@@ -74,7 +74,7 @@ async def test_a_fourth_section_is_in_the_sse_section_event(
 ) -> None:
     plan = a_plan(included)
     steps = compose([plan], a_context(), fetch_with(failing), lambda _: {}, at_once=4)
-    state = RequestState("test", arrived=0.0)
+    state = RequestState(arrived=0.0, request_id="test")
     chunks = [chunk async for chunk in sse.events(plan, steps, state, recorder=None)]
     *events, (last, done) = parse_sse(b"".join(chunks).decode())
     sections = {

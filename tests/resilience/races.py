@@ -8,8 +8,10 @@ from typing import Any, Literal
 from app.call import Answer, Call, Event, Fetch
 from app.errors import CircuitOpen, NotFound, Unreachable, UpstreamStatus
 from app.resilience.budget import RetryBudget
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from app.resilience.layers.race import race
+from app.resilience.mirrors import RoundRobin
 from tests.fakes import an_answer, now, result_or_error
 
 BROKEN = Unreachable("broken")
@@ -61,13 +63,16 @@ def racing(
     *mirrors: Fetch,
     hedge: Hedge = 1.0,
     budget: RetryBudget | None = None,
+    failures: KeyFailures | None = None,
     latency: Latency | None = None,
     events: list[Event] | None = None,
 ) -> Fetch:
     return race(
         mirrors,
         hedge,
+        RoundRobin(len(mirrors), now),
         budget or RetryBudget(0.2),
+        KeyFailures() if failures is None else failures,
         latency or Latency(),
         ([] if events is None else events).append,
     )

@@ -2,24 +2,36 @@
 
 import asyncio
 
+from app.call import Call
 from app.resilience.breaker import Breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.bulkhead import Bulkhead
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 
 
-def fail(breaker: Breaker, times: int, at: float = 0.0) -> None:
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def fail(breaker: Breaker, times: int, at: float = 0.0, *, alternative: bool = False) -> None:
     for _ in range(times):
-        generation = breaker.try_acquire(at)
-        assert generation is not None
-        breaker.on_failure(generation, at)
+        permit = breaker.try_acquire(at)
+        assert permit is not None
+        breaker.on_failure(permit, at, alternative=alternative)
 
 
 def succeed(breaker: Breaker, times: int, at: float = 0.0) -> None:
     for _ in range(times):
-        generation = breaker.try_acquire(at)
-        assert generation is not None
-        breaker.on_success(generation, at)
+        permit = breaker.try_acquire(at)
+        assert permit is not None
+        breaker.on_success(permit, at)
 
 
 def an_open_breaker(at: float = 0.0) -> Breaker:
@@ -27,6 +39,13 @@ def an_open_breaker(at: float = 0.0) -> Breaker:
     fail(breaker, 20, at)
     assert breaker.state(at) == "open"
     return breaker
+
+
+def failed(failures: KeyFailures, call: Call, times: int, at: float = 0.0) -> KeyFailures:
+    """The same failures, with so many more of the call's key."""
+    for _ in range(times):
+        failures.on_failure(call.key, at)
+    return failures
 
 
 def a_latency(p50: float, p95: float | None = None) -> Latency:

@@ -1,7 +1,4 @@
-import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
-from heapq import heapreplace
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import inf
 
@@ -9,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.call import Admission, Answer, Call, Fetch
-from app.errors import Overloaded, Timeout
 from app.resilience.aimd import AdaptiveLimit
-from app.resilience.bulkhead import Bulkhead
-from app.resilience.latency import Latency
-from app.resilience.layers.limit import limit
-from app.resilience.layers.shed import shed
-from app.resilience.layers.timeout import timeout
-from tests.fakes import a_call, a_context, an_answer, now, on_virtual_time, result_or_error
-from tests.resilience.states import a_latency
+from tests.resilience.states import Clock, a_latency
 
 
 def an_adaptive_limit(
-    ceiling: int = 64, *, baseline: float = 0.02, attempt_timeout: float = 0.8
+    ceiling: int = 64,
+    *,
+    baseline: float = 0.02,
+    attempt_timeout: float = 0.8,
+    time: Callable[[], float] | None = None,
 ) -> AdaptiveLimit:
-    return AdaptiveLimit(ceiling, a_latency(baseline), attempt_timeout)
+    """By default no time passes since it fell, so that it changes by attempts alone."""
+    adaptive = AdaptiveLimit(
+        ceiling, a_latency(baseline), attempt_timeout, time or (lambda: adaptive._grown_at)
+    )
+    return adaptive
 
 
 def sample(adaptive: AdaptiveLimit, began: float, now: float, in_flight: int) -> None:
@@ -149,6 +146,50 @@ def test_adaptive_limit_does_not_change_while_most_permits_are_idle(
     assert adaptive.limit == (48 if changes else 64)
 
 
+@pytest.mark.parametrize(
+    ("ceiling", "limits"),
+    [(64, [4, 5, 8, 16, 64, 64]), (10, [4, 5, 8, 10, 10, 10]), (2, [2] * 6)],
+)
+def test_adaptive_limit_doubles_every_five_seconds_without_traffic_up_to_its_ceiling(
+    ceiling: int, limits: Sequence[int]
+) -> None:
+    clock = Clock()
+    adaptive = an_adaptive_limit(ceiling, time=clock)
+    adaptive.on_sample(-0.8, 0.0, 64, answered=False, meanwhile=1)
+    for clock.now, expected in zip((0.0, 2.0, 5.001, 10.001, 20.001, 3600.0), limits, strict=True):
+        assert adaptive.limit == expected
+
+
+def test_adaptive_limit_is_at_its_ceiling_after_a_quiet_night() -> None:
+    clock = Clock()
+    adaptive = an_adaptive_limit(time=clock)
+    adaptive.on_sample(-0.8, 0.0, 64, answered=False, meanwhile=1)
+    clock.now = 8 * 3600.0
+    assert adaptive.limit == 64
+
+
+def test_adaptive_limit_grows_with_time_only_since_it_fell_for_the_last_time() -> None:
+    clock = Clock()
+    adaptive = an_adaptive_limit(64, time=clock)
+    clock.now = 1000.0
+    sample(adaptive, 999.0, 1000.0, 64)
+    assert adaptive.limit == 48
+    clock.now = 1002.0
+    assert adaptive.limit == int(48 * 2**0.4)
+    sample(adaptive, 1001.0, 1002.0, 64)
+    assert adaptive.limit == int(48 * 2**0.4 * 0.75)
+
+
+def test_adaptive_limit_that_is_overloaded_all_the_time_falls_though_it_grows_with_time() -> None:
+    clock, limits = Clock(), []
+    adaptive = an_adaptive_limit(64, time=clock)
+    for n in range(20):
+        clock.now = n * 0.801
+        limits.append(sample_a_round(adaptive, clock.now - 0.8, 0.8))
+    assert limits[:4] == [48, 40, 33, 28]
+    assert limits[-1] == 4
+
+
 @given(
     st.integers(1, 100),
     st.floats(0.001, 2),
@@ -159,95 +200,22 @@ def test_adaptive_limit_does_not_change_while_most_permits_are_idle(
 def test_adaptive_limit_stays_within_its_bounds_and_moves_by_its_steps(
     ceiling: int, baseline: float, attempts: Sequence[tuple[float, float, int]]
 ) -> None:
-    adaptive, time, last_decrease = an_adaptive_limit(ceiling, baseline=baseline), 0.0, -inf
+    clock, last_decrease = Clock(), -inf
+    adaptive = an_adaptive_limit(ceiling, baseline=baseline, time=clock)
     for pause, seconds, in_flight in attempts:
-        time += pause
+        earlier = adaptive.limit
+        clock.now += pause
         before = adaptive.limit
-        sample(adaptive, time - seconds, time, in_flight)
+        assert earlier <= before <= min((earlier + 1) * 2 ** (pause / 5), ceiling)
+        sample(adaptive, clock.now - seconds, clock.now, in_flight)
         assert min(4, ceiling) <= adaptive.limit <= ceiling
         if adaptive.limit != before:
             assert 2 * in_flight >= before
         if adaptive.limit < before:
             assert seconds >= 0.4
-            assert time - seconds > last_decrease
+            assert clock.now - seconds > last_decrease
             assert adaptive.limit >= int(before * 0.75)
-            last_decrease = time
+            last_decrease = clock.now
         elif adaptive.limit > before:
             assert adaptive.limit == before + 1
             assert seconds < 0.8
-
-
-class QueueingServer:
-    """A server with so many workers and a queue in front of them, and without timeouts.
-
-    A call that is cancelled stays in the queue, and costs a worker its time.
-    """
-
-    def __init__(self, workers: int, seconds: float) -> None:
-        self._free_at = [0.0] * workers
-        self._seconds = seconds
-
-    async def __call__(self, _: Call) -> Answer:
-        end = max(now(), self._free_at[0]) + self._seconds
-        heapreplace(self._free_at, end)
-        await asyncio.sleep(end - now())
-        return an_answer()
-
-
-def measured(latency: Latency, fetch: Fetch) -> Fetch:
-    """Add what attempts take to `latency`, by the virtual clock."""
-
-    async def measuring(call: Call) -> Answer:
-        began = now()
-        try:
-            answer = await fetch(call)
-        except Timeout:
-            latency.add_unfinished(now() - began)
-            raise
-        latency.add(now() - began)
-        return answer
-
-    return measuring
-
-
-@pytest.mark.parametrize(
-    ("workers", "seconds"),
-    [
-        (1, 0.02),  # 64 in flight would take 1.28 s each, and all would time out
-        (2, 0.03),
-        (8, 0.1),  # 64 in flight take as long as an attempt may
-    ],
-)
-def test_adaptive_limit_and_shed_keep_an_upstream_at_capacity_under_three_times_the_load(
-    workers: int, seconds: float
-) -> None:
-    capacity, duration, request_timeout = workers / seconds, 20.0, 2.0
-
-    async def main() -> None:
-        latency = Latency()
-        bulkhead = Bulkhead(64, latency, 0.8)
-        upstream = measured(latency, timeout(0.8)(QueueingServer(workers, seconds)))
-        fetch = shed(lambda _: None)(limit(bulkhead, lambda _: None)(upstream))
-        answers = max_queued = 0
-
-        async def request(number: int) -> None:
-            nonlocal answers, max_queued
-            # Not evenly spaced: in step, every answer would arrive exactly at the deadline.
-            await asyncio.sleep((number + number * 0.618 % 1) / (3 * capacity))
-            deadline = now() + request_timeout
-            # Admission is decided on arrival, as in the service.
-            admission = Admission(lambda: [bulkhead.expected_wait()])
-            result = await result_or_error(
-                fetch(a_call(replace(a_context(deadline), admission=admission)))
-            )
-            assert isinstance(result, Answer | Timeout | Overloaded)
-            assert now() <= deadline + 1e-6
-            answers += isinstance(result, Answer) and now() <= duration
-            max_queued = max(max_queued, bulkhead.queued)
-
-        await asyncio.gather(*(request(n) for n in range(int(3 * capacity * duration))))
-        assert answers >= 0.85 * capacity * duration
-        assert max_queued <= 1.1 * capacity * request_timeout
-        assert (bulkhead.in_flight, bulkhead.queued) == (0, 0)
-
-    on_virtual_time(main)

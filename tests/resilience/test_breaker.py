@@ -2,7 +2,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from app.resilience.breaker import Breaker, State
+from app.resilience.breaker import Breaker, Permit, State
 from tests.resilience.states import an_open_breaker, fail, succeed
 
 
@@ -55,11 +55,11 @@ def test_breaker_does_not_count_results_of_an_older_generation() -> None:
     fail(breaker, 20)
     probe = breaker.try_acquire(1.0)
     assert probe is not None
-    for generation in early:
-        assert generation is not None
-        breaker.on_success(generation, 1.0)
-        breaker.on_failure(generation, 1.0)
-        breaker.on_ignored(generation)
+    for permit in early:
+        assert permit is not None
+        breaker.on_success(permit, 1.0)
+        breaker.on_failure(permit, 1.0)
+        breaker.on_ignored(permit)
     assert breaker.state(1.0) == "half_open"
     assert breaker.try_acquire(1.0) is None  # none of them was the probe
     breaker.on_success(probe, 1.0)
@@ -76,6 +76,53 @@ def test_breaker_lets_the_next_probe_through_after_one_that_is_ignored() -> None
     assert breaker.try_acquire(1.0) is None
 
 
+def test_breaker_permit_says_whether_it_is_that_of_a_probe() -> None:
+    permits = Breaker().try_acquire(0.0), an_open_breaker().try_acquire(1.0)
+    assert [permit and permit.probe for permit in permits] == [False, True]
+
+
+@pytest.mark.parametrize(("alternative", "state"), [(True, "open"), (False, "closed")])
+def test_breaker_opens_after_three_failures_in_a_row_only_where_there_is_an_alternative(
+    alternative: bool, state: State
+) -> None:
+    breaker = Breaker()
+    fail(breaker, 2, alternative=alternative)
+    assert breaker.state(0.0) == "closed"
+    fail(breaker, 1, alternative=alternative)
+    assert breaker.state(0.0) == state
+
+
+def test_breaker_counts_failures_in_a_row_whatever_the_time_between_them() -> None:
+    """At night, three calls may be minutes apart."""
+    breaker = Breaker()
+    for at in (0.0, 600.0, 1200.0):
+        fail(breaker, 1, at, alternative=True)
+    assert breaker.state(1200.0) == "open"
+
+
+def test_breaker_begins_to_count_failures_in_a_row_anew_after_a_success_and_after_a_probe() -> None:
+    breaker = Breaker()
+    for _ in range(5):
+        fail(breaker, 2, alternative=True)
+        succeed(breaker, 1)
+    assert breaker.state(0.0) == "closed"
+    fail(breaker, 3, alternative=True)
+    succeed(breaker, 1, at=1.0)
+    fail(breaker, 2, at=1.0, alternative=True)
+    assert breaker.state(1.0) == "closed"
+
+
+def test_breaker_counts_failures_in_a_row_that_were_seen_while_there_was_no_alternative() -> None:
+    breaker = Breaker()
+    fail(breaker, 10)
+    assert breaker.state(0.0) == "closed"
+    fail(breaker, 1, alternative=True)
+    assert breaker.state(0.0) == "open"
+
+
+RESULTS = st.sampled_from(["success", "failure", "failure with an alternative", "ignored"])
+
+
 class BreakerAndReference(RuleBasedStateMachine):
     """A breaker beside a naive one. All times are exact in binary, so that both round alike."""
 
@@ -87,26 +134,28 @@ class BreakerAndReference(RuleBasedStateMachine):
         self.opened: float | None = None
         self.generation = 0
         self.probing = False
-        self.in_flight: list[tuple[int, int]] = []
-        """The generation of each call: the breaker's and the reference's."""
+        self.in_flight: list[tuple[Permit, int]] = []
+        """The breaker's permit of each call, and the reference's generation."""
 
     def acquire(self) -> None:
         refused = self.opened is not None and (self.now - self.opened < 1 or self.probing)
-        generation = self.breaker.try_acquire(self.now)
-        assert (generation is None) is refused
-        if generation is not None:
+        permit = self.breaker.try_acquire(self.now)
+        assert (permit is None) is refused
+        if permit is not None:
             self.probing = self.opened is not None
-            self.in_flight.append((generation, self.generation))
+            assert permit.probe is self.probing
+            self.in_flight.append((permit, self.generation))
 
     def complete(self, index: int, result: str) -> None:
-        generation, reference_generation = self.in_flight.pop(index)
+        permit, reference_generation = self.in_flight.pop(index)
+        alternative = result == "failure with an alternative"
         match result:
             case "success":
-                self.breaker.on_success(generation, self.now)
-            case "failure":
-                self.breaker.on_failure(generation, self.now)
+                self.breaker.on_success(permit, self.now)
+            case "ignored":
+                self.breaker.on_ignored(permit)
             case _:
-                self.breaker.on_ignored(generation)
+                self.breaker.on_failure(permit, self.now, alternative=alternative)
         if reference_generation != self.generation:
             return
         match result:
@@ -114,12 +163,15 @@ class BreakerAndReference(RuleBasedStateMachine):
                 self.probing = False
             case "success" if self.opened is not None:
                 self.to_new_generation(None)
-            case "failure" if self.opened is not None:
+            case _ if self.opened is not None:
                 self.to_new_generation(self.now)
+            case "success":
+                self.results.append((self.now, False))
             case _:
-                self.results.append((self.now, result == "failure"))
+                self.results.append((self.now, True))
                 last = [failed for at, failed in self.results if self.now - at <= 10][-100:]
-                if result == "failure" and len(last) >= 20 and sum(last) >= len(last) / 2:
+                in_a_row = [failed for _, failed in self.results[-3:]] == [True] * 3
+                if (len(last) >= 20 and sum(last) >= len(last) / 2) or (alternative and in_a_row):
                     self.to_new_generation(self.now)
 
     def to_new_generation(self, opened: float | None) -> None:
@@ -135,12 +187,12 @@ class BreakerAndReference(RuleBasedStateMachine):
         for _ in range(calls):
             self.acquire()
 
-    @rule(index=st.integers(0, 9), result=st.sampled_from(["success", "failure", "ignored"]))
+    @rule(index=st.integers(0, 9), result=RESULTS)
     def end(self, index: int, result: str) -> None:
         if self.in_flight:
             self.complete(index % len(self.in_flight), result)
 
-    @rule(calls=st.integers(1, 60), result=st.sampled_from(["success", "failure"]))
+    @rule(calls=st.integers(1, 60), result=RESULTS)
     def begin_and_end(self, calls: int, result: str) -> None:
         for _ in range(calls):
             before = len(self.in_flight)

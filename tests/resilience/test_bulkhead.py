@@ -70,16 +70,37 @@ async def test_bulkhead_takes_a_cancelled_waiter_from_its_queue() -> None:
     await following
 
 
+def set_limit(bulkhead: Bulkhead, limit: int) -> None:
+    bulkhead.limit._exact = float(limit)
+    assert bulkhead.limit.limit == limit
+
+
 async def test_bulkhead_follows_its_adaptive_limit_up_and_down() -> None:
     bulkhead = a_full_bulkhead(3)
     queue = await queue_at(bulkhead, *[60.0] * 4)
-    bulkhead.limit.limit = 1
+    set_limit(bulkhead, 1)
     for in_flight in (2, 1):
         bulkhead.release()
         assert (bulkhead.in_flight, bulkhead.queued) == (in_flight, 4)
-    bulkhead.limit.limit = 3
+    set_limit(bulkhead, 3)
     assert not bulkhead.free  # a newcomer must not overtake the queue
     bulkhead.release()
     assert (bulkhead.in_flight, bulkhead.queued) == (3, 1)
     bulkhead.release()
     await asyncio.gather(*queue)
+
+
+async def test_bulkhead_takes_a_newcomer_without_a_queue_once_its_limit_has_grown_with_time() -> (
+    None
+):
+    bulkhead = Bulkhead(64, a_latency(0.02), 0.8, now)
+    for _ in range(20):
+        bulkhead.limit.on_sample(now(), now() + 0.8, 64, answered=False, meanwhile=1)
+        await asyncio.sleep(0.8)
+    assert bulkhead.limit.limit == 4
+    for _ in range(4):
+        assert bulkhead.try_acquire()
+    assert not bulkhead.free
+    await asyncio.sleep(5)
+    assert bulkhead.limit.limit == 8
+    assert bulkhead.try_acquire()

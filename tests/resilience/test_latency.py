@@ -5,31 +5,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.resilience.latency import Latency
+from tests.resilience.states import Clock
+
+WINDOW_SECONDS = 25.0
 
 
-def latency_after(*attempts: float) -> Latency:
-    latency = Latency()
-    for seconds in attempts:
+def latency_after(*answers: float, clock: Clock | None = None) -> Latency:
+    latency = Latency(clock or Clock())
+    for seconds in answers:
         latency.add(seconds)
     return latency
 
 
-def percentiles(attempts: Sequence[float]) -> tuple[float, float]:
-    """The median and the 95th percentile of the last 128."""
-    last = sorted(attempts[-128:])
-    return last[len(last) // 2], last[len(last) * 95 // 100]
+def percentiles(answers: Sequence[float]) -> tuple[float, float]:
+    """The median of the last 32, and the 95th percentile of the last 128, but not below it."""
+    recent, last = sorted(answers[-32:]), sorted(answers[-128:])
+    median = recent[len(recent) // 2]
+    return median, max(last[len(last) * 95 // 100], median)
 
 
-def test_latency_is_unknown_before_the_twentieth_attempt() -> None:
+def test_latency_is_unknown_before_the_twentieth_answer() -> None:
     latency = latency_after(*[1.0] * 19)
-    assert (latency.p50, latency.p95, latency.typical_max, latency.baseline) == (
-        None,
-        None,
-        0.0,
-        0.0,
-    )
+    assert (latency.p50, latency.p95, latency.unusual) == (None, None, None)
+    assert (latency.typical_max, latency.baseline) == (0.0, 0.0)
     latency.add(1.0)
-    assert (latency.p50, latency.p95, latency.typical_max, latency.baseline) == (1.0, 1.0, 1.0, 1.0)
+    assert (latency.p50, latency.p95, latency.unusual) == (1.0, 1.0, 2.0)
+    assert (latency.typical_max, latency.baseline) == (1.0, 1.0)
 
 
 @given(
@@ -49,7 +50,7 @@ def test_latency_percentiles_are_never_older_than_a_sixteenth_of_the_window(
 
 
 def test_latency_percentiles_are_recomputed_whenever_a_sixteenth_of_the_window_is_new() -> None:
-    latency, attempts, recomputed = Latency(), [1000.0 - n for n in range(512)], []
+    latency, attempts, recomputed = latency_after(), [1000.0 - n for n in range(512)], []
     for count, seconds in enumerate(attempts, start=1):
         before = latency.p50
         latency.add(seconds)
@@ -100,7 +101,7 @@ def test_latency_counts_an_attempt_that_was_cancelled_exactly_at_the_median() ->
     for _ in range(128):
         latency.add_unfinished(1.999)
     assert latency.p50 == 2.0
-    latency = latency_after(*[1.0] * 19, 2.0)
+    latency = latency_after(*[1.0] * 9, *[2.0] * 11)
     for _ in range(128):
         latency.add_unfinished(2.0)
     assert latency.p50 == 2.0
@@ -125,7 +126,7 @@ def test_latency_baseline_rises_slowly_and_falls_at_once() -> None:
 def test_latency_baseline_is_never_above_the_median_and_rises_by_at_most_its_drift(
     attempts: Sequence[float],
 ) -> None:
-    latency = Latency()
+    latency = latency_after()
     for seconds in attempts:
         before = latency.baseline
         latency.add(seconds)
@@ -134,3 +135,75 @@ def test_latency_baseline_is_never_above_the_median_and_rises_by_at_most_its_dri
         else:
             assert latency.baseline <= latency.p50
             assert latency.baseline <= before * 1.002 or not before
+
+
+# What is forgotten
+
+
+@pytest.mark.parametrize("attribute", ["p50", "p95", "unusual"])
+def test_latency_is_forgotten_25_seconds_after_the_last_answers(attribute: str) -> None:
+    clock = Clock()
+    latency = latency_after(*[1.0] * 20, clock=clock)
+    clock.now = WINDOW_SECONDS - 0.001
+    assert getattr(latency, attribute) is not None
+    clock.now = WINDOW_SECONDS
+    assert getattr(latency, attribute) is None
+    assert latency.typical_max == 0.0
+
+
+def test_latency_that_was_forgotten_is_known_again_after_twenty_answers() -> None:
+    clock = Clock()
+    latency = latency_after(*[1.0] * 128, clock=clock)
+    clock.now = WINDOW_SECONDS
+    for _ in range(19):
+        latency.add(0.1)
+        assert latency.p50 is None
+    latency.add(0.1)
+    assert (latency.p50, latency.p95, latency.unusual) == (0.1, 0.1, 0.2)
+
+
+def test_latency_of_a_slow_spell_is_over_in_the_median_after_32_answers_that_are_good() -> None:
+    latency = latency_after(*[0.7] * 128, *[0.02] * 40)
+    assert (latency.p50, latency.typical_max) == (0.02, 0.04)
+    assert latency.p95 == 0.7  # of the whole window, which has many of the slow ones still
+
+
+def test_latency_at_one_answer_a_second_has_percentiles() -> None:
+    clock = Clock()
+    latency = latency_after(clock=clock)
+    for second in range(60):
+        clock.now = float(second)
+        latency.add(1.0)
+        assert (latency.p50 == 1.0) is (second >= 19)
+
+
+def test_latency_unusual_is_twice_the_slowest_answer_of_the_window() -> None:
+    assert latency_after(0.3, *[0.01] * 127).unusual == 0.6
+    assert latency_after(0.3, *[0.01] * 136).unusual == 0.02  # taken anew by then
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.0, 0.125, 1.0, 9.0]), st.floats(0, 2)), max_size=400)
+)
+def test_latency_agrees_with_a_naive_reference_that_forgets_by_number_and_by_age(
+    answers: Sequence[tuple[float, float]],
+) -> None:
+    """What is known was the truth at one of the last answers, a sixteenth of the window at most."""
+    clock = Clock()
+    latency, reference = latency_after(clock=clock), list[tuple[float, float]]()
+    recent: list[tuple[float, tuple[float, float, float]]] = []
+    for pause, seconds in answers:
+        clock.now += pause
+        if recent and clock.now < recent[0][0] + WINDOW_SECONDS:
+            assert latency.p50 is not None
+        if not recent or clock.now >= recent[-1][0] + WINDOW_SECONDS:
+            assert (latency.p50, latency.p95, latency.unusual) == (None, None, None)
+        latency.add(seconds)
+        reference.append((clock.now, seconds))
+        window = [one for at, one in reference if at > clock.now - WINDOW_SECONDS][-128:]
+        if len(window) >= 20:
+            truth = (*percentiles(window), 2 * max(window))
+            recent = [*recent[-7:], (clock.now, truth)]
+        if latency.p50 is not None:
+            known = latency.p50, latency.p95, latency.unusual
+            assert known in [truth for _, truth in recent]

@@ -198,7 +198,7 @@ async def test_the_content_is_closed_before_the_disconnect_is_raised(chunk: byte
 
     response = ClosingStreamingResponse(content(), "text/plain", {})
     scope = a_scope("/")
-    RequestState("test", arrived=0.0).attach(scope)
+    RequestState(arrived=0.0).attach(scope)
     error = await result_or_error(response(scope, receive, send))
     assert isinstance(error, ClientDisconnected)
     assert closed == [4.0]

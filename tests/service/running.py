@@ -15,8 +15,10 @@ from fastapi import FastAPI
 
 from app.api.dependencies import ServiceState
 from app.main import create_app
+from app.server.config import ServerConfig
 from app.server.http_protocol import HttpProtocol
 from app.settings import Settings
+from app.telemetry import logs
 from app.upstream.client import Transport
 from tests.service.replies import good
 from tests.service.stream import Stream
@@ -119,10 +121,9 @@ async def running_service(
             name: {**(each or {}), "urls": f"http://{host}:{upstream.port}"}
             for name, upstream in upstreams.items()
         }
-        app = create_app(
-            Settings.model_validate({"upstreams": upstream_settings, **settings}), transport
-        )
-        async with _serve(app) as url, _client_session() as client:
+        parsed = Settings.model_validate({"upstreams": upstream_settings, "port": 0, **settings})
+        app = create_app(parsed, transport)
+        async with _serve(app, parsed) as url, _client_session() as client:
             yield RunningService(url, app.state.service, client, upstreams)
         assert await eventually(lambda: not any(one.open for one in upstreams.values()))
 
@@ -136,11 +137,9 @@ def _client_session() -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def _serve(app: FastAPI) -> AsyncIterator[str]:
+async def _serve(app: FastAPI, settings: Settings) -> AsyncIterator[str]:
     """As `uvicorn.Server.serve`, without its signal handlers: signals are the test runner's."""
-    config = uvicorn.Config(
-        app, port=0, http=HttpProtocol, ws="none", log_config=None, access_log=False
-    )
+    config = ServerConfig(app, HttpProtocol, settings, logs.logger(settings), idle_timeout=5)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.upstream.transport import AiohttpTransport
+from app.upstream.transport import Http1Transport
 from tests.service.replies import delayed
 from tests.service.running import RunningService, running_service
 
@@ -34,7 +34,7 @@ async def test_nothing_leaks_when_clients_disconnect_while_they_wait(
 ) -> None:
     names = ("users", "posts", "todos")
     slow = {name: delayed(*_LATENCY, seed) for seed, name in enumerate(names)}
-    pool = AiohttpTransport(connections)
+    pool = Http1Transport(connections)
     limits = {"concurrency": concurrency}
     async with running_service(slow, limits, transport=pool, log_level="error") as service:
         chance = random.Random(20)

@@ -1,14 +1,16 @@
 """Draining: after a stop signal responses in flight finish, `/readyz` fails, and the process ends.
 
-A second signal ends it at once.
+A second signal, a second later or more, ends it at once.
 """
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
-from contextlib import AsyncExitStack, nullcontext
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import aiohttp
@@ -58,21 +60,46 @@ async def test_draining_finishes_a_response_in_flight_while_readyz_gives_503(
 async def test_a_second_signal_while_draining_ends_the_process_at_once_and_not_with_exit_code_0(
     tmp_path: Path,
 ) -> None:
-    async with (
-        service_process(tmp_path, DEMO_LATENCY="0.7") as process,
-        aiohttp.ClientSession() as client,
-    ):
-        overview = (await log_event(process, "listening"))["overview"]
-        base = base_url(overview)
-        request = asyncio.create_task(_get(client, overview))
-        await _readyz(client, base, lambda _, health: _in_flight(health) > 0)
+    async with _request_in_flight(tmp_path, seconds=4) as (process, request, client, base):
         process.send_signal(signal.SIGTERM)
         await _readyz(client, base, lambda status, _: status == 503)
+        await asyncio.sleep(1.1)
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(aiohttp.ClientError):
             status, body = await request
             assert (status, body["type"]) == (503, "/problems/draining")
         assert await process.wait() not in (0, None)
+
+
+async def test_two_signals_in_a_row_are_one_stop_as_when_a_parent_hands_them_on(
+    tmp_path: Path,
+) -> None:
+    async with _request_in_flight(tmp_path, seconds=1) as (process, request, client, base):
+        for _ in range(3):
+            process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.15)
+        await _readyz(client, base, lambda status, _: status == 503)
+        status, body = await request
+        assert (status, body["complete"]) == (200, True)
+        assert await process.wait() == 0
+
+
+async def test_drain_seconds_keep_the_listener_open_while_readyz_gives_503(tmp_path: Path) -> None:
+    async with (
+        service_process(tmp_path, DEMO_LATENCY="0", DRAIN_SECONDS="1.5") as process,
+        aiohttp.ClientSession() as client,
+    ):
+        overview = (await log_event(process, "listening"))["overview"]
+        base = base_url(overview)
+        process.send_signal(signal.SIGTERM)
+        began = perf_counter()
+        await _readyz(client, base, lambda status, _: status == 503)
+        while perf_counter() - began < 1.2:
+            assert (await _get(client, f"{base}/readyz"))[0] == 503
+            assert (await _get(client, overview))[0] == 200  # who comes is answered all the same
+            await asyncio.sleep(0.1)
+        assert await process.wait() == 0
+        assert 1.5 <= perf_counter() - began < 4
 
 
 @pytest.mark.parametrize("accept", [NDJSON, "application/json"], ids=["ndjson", "json"])
@@ -115,7 +142,7 @@ async def test_draining_finishes_streams_unless_a_second_signal_comes(
             chunks = [await stream.next_chunk()]
             for _ in range(signals):
                 process.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.3)  # the server checks for a stop ten times a second
+                await asyncio.sleep(1.3)  # a second one within a second would be the same stop
             broken_off = pytest.raises(ConnectionError) if signals == 2 else nullcontext()
             with broken_off:
                 async for chunk in stream:
@@ -123,6 +150,25 @@ async def test_draining_finishes_streams_unless_a_second_signal_comes(
         received = sum(len(one.events if accept == SSE else one.lines) for one in chunks)
         assert (received == parts) is (signals == 1)
         assert await process.wait() == signals - 1
+
+
+@asynccontextmanager
+async def _request_in_flight(
+    directory: Path, seconds: int
+) -> AsyncIterator[tuple[Process, asyncio.Task[Any], aiohttp.ClientSession, str]]:
+    """A service whose upstreams take `seconds`, with a request that waits for them."""
+    limits = {f"UPSTREAMS__{name}__ATTEMPT_TIMEOUT": "9" for name in ("USERS", "POSTS", "TODOS")}
+    async with (
+        service_process(
+            directory, DEMO_LATENCY=str(seconds), REQUEST_TIMEOUT="9", **limits
+        ) as process,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
+    ):
+        overview = (await log_event(process, "listening"))["overview"]
+        base = base_url(overview)
+        request = asyncio.create_task(_get(client, overview))
+        await _readyz(client, base, lambda _, health: _in_flight(health) > 0)
+        yield process, request, client, base
 
 
 async def _get(client: aiohttp.ClientSession, url: str) -> tuple[int, Any]:

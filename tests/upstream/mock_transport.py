@@ -38,9 +38,8 @@ class Body(httpx.AsyncByteStream):
 async def send(handler: Handler, call: Call, settings: UpstreamSettings | None = None) -> Answer:
     """One exchange for `call`."""
     async with Client(httpx.MockTransport(handler)) as client:
-        return await exchange(client, "http://mirror.test/api", settings or UpstreamSettings())(
-            call
-        )
+        upstream, url = settings or UpstreamSettings(), "http://mirror.test/api"
+        return await exchange(client, url, upstream, lambda _: None, mirror=0)(call)
 
 
 async def fetch(

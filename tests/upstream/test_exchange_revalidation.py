@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.call import UNCACHEABLE, Answer, Call, Data, Question
-from app.errors import UpstreamStatus
+from app.errors import NotConfirmed, UpstreamStatus
 from app.settings import UpstreamSettings
 from tests.fakes import a_call, a_context, an_answer, now, result_or_error
 from tests.upstream.mock_transport import JSON, POSTS, Body, send
@@ -80,11 +80,53 @@ async def test_cache_control_of_a_304_overrides_the_stored_one(
 
 async def test_cache_control_and_etag_of_a_304_are_stored_for_the_next_revalidation() -> None:
     known = await stored_answer(etag='"a"', cache_control="max-age=60")
-    once, _ = await revalidate(known, cache_control="max-age=10", etag='"b"', age="5")
+    once, _ = await revalidate(known, cache_control="max-age=10", etag='W/"a"', age="5")
     twice, _ = await revalidate(once)
     assert twice.cache_policy.fresh_until - now() == pytest.approx(10, abs=1)
-    assert twice.cache_policy.validators == ((b"If-None-Match", b'"b"'),)
+    assert twice.cache_policy.validators == ((b"If-None-Match", b'W/"a"'),)
     assert twice.data is known.data
+
+
+MONDAY, TUESDAY = "Mon, 02 Nov 2026 08:00:00 GMT", "Tue, 03 Nov 2026 08:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("stored_headers", "headers_of_304"),
+    [
+        ({"etag": '"a"'}, {"etag": '"b"'}),
+        ({"etag": 'W/"a"'}, {"etag": '"a"'}),
+        ({"etag": '"a"'}, {"etag": 'W/"b"'}),
+        ({"last_modified": MONDAY}, {"last_modified": TUESDAY}),
+        ({"last_modified": MONDAY}, {"etag": '"a"'}),
+    ],
+)
+async def test_a_304_with_a_validator_of_another_answer_confirms_nothing(
+    stored_headers: dict[str, str], headers_of_304: dict[str, str]
+) -> None:
+    known = await stored_answer(cache_control="max-age=60", **stored_headers)
+    with pytest.raises(NotConfirmed):
+        await revalidate(known, **headers_of_304)
+
+
+@pytest.mark.parametrize(
+    ("stored_headers", "headers_of_304"),
+    [
+        ({"etag": 'W/"a"'}, {"etag": 'W/"a"'}),
+        ({"etag": '"a"', "last_modified": MONDAY}, {"last_modified": MONDAY}),
+        ({"last_modified": MONDAY}, {}),
+    ],
+)
+async def test_a_304_with_the_same_validator_or_none_confirms_what_is_stored(
+    stored_headers: dict[str, str], headers_of_304: dict[str, str]
+) -> None:
+    known = await stored_answer(cache_control="max-age=60", **stored_headers)
+    answer, _ = await revalidate(known, **headers_of_304)
+    assert answer.data is known.data
+
+
+async def test_as_of_is_never_before_1970_whatever_the_age_says() -> None:
+    answer, _ = await revalidate(await stored_answer(etag='"a"'), age="99999999999")
+    assert answer.as_of == 0
 
 
 async def test_a_304_with_no_store_makes_the_answer_uncacheable() -> None:

@@ -35,7 +35,8 @@ async def sent_requests(
     context = Context(deadline, asyncio.Semaphore(9), "the-id", headers, trace)
     call = Call(posts_by(7), context, known=known)
     async with Client(httpx.MockTransport(handler)) as client:
-        send = exchange(client, url, settings or UpstreamSettings())
+        upstream = settings or UpstreamSettings()
+        send = exchange(client, url, upstream, lambda _: None, mirror=0)
         for pause in pauses:
             await asyncio.sleep(pause)
             await send(call)

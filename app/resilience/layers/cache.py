@@ -8,31 +8,37 @@ import asyncio
 from dataclasses import replace
 
 from app.call import UNCACHEABLE, Admission, Answer, Call, Emit, Fetch, Key, Layer
-from app.errors import Failure, NotFound
-from app.resilience.budget import RetryBudget
-from app.resilience.events import BudgetSpent, RefreshEnded, ServedFromCache, ServedStale
+from app.errors import Failure, NotConfirmed
+from app.resilience.events import RefreshEnded, ServedFromCache, ServedStale
 from app.resilience.store import Store
-from app.tasks import cancel_and_wait
+from app.tasks import BackgroundTasks
 
 
-def cache(store: Store, budget: RetryBudget, emit: Emit, *, refresh_timeout: float) -> Layer:
+def cache(
+    store: Store, background: BackgroundTasks, emit: Emit, *, refresh_timeout: float
+) -> Layer:
     """Serve what is stored. `refresh_timeout` bounds a background refresh, in seconds."""
-    return lambda fetch: Cached(fetch, store, budget, emit, refresh_timeout)
+    return lambda fetch: Cached(fetch, store, background, emit, refresh_timeout)
 
 
 class Cached:
     """A `CachedFetch`. To call it is to ask the upstream, and to fall back on what is stored."""
 
     def __init__(
-        self, fetch: Fetch, store: Store, budget: RetryBudget, emit: Emit, refresh_timeout: float
+        self,
+        fetch: Fetch,
+        store: Store,
+        background: BackgroundTasks,
+        emit: Emit,
+        refresh_timeout: float,
     ) -> None:
         self._fetch = fetch
         self._store = store
-        self._budget = budget
+        self._background = background
         self._emit = emit
         self._refresh_timeout = refresh_timeout
         self._time = asyncio.get_running_loop().time
-        self._refreshing: dict[Key, asyncio.Task[None]] = {}
+        self._refreshing: set[Key] = set()
 
     def lookup(self, call: Call) -> Answer | None:
         """A stored answer that is fresh, or may be used while it is asked for again."""
@@ -66,27 +72,29 @@ class Cached:
                 return replace(known, stale=True)
             raise
 
-    async def aclose(self) -> None:
-        """End the refreshes that are in flight."""
-        await cancel_and_wait(list(self._refreshing.values()))
-
     async def _ask(self, call: Call) -> Answer:
+        began = self._time()
         try:
             answer = await self._fetch(call)
-        except NotFound:
-            self._store.delete(call.key)
+        except NotConfirmed:
+            # The 304 is about another answer than the one that is stored, which is not good then.
+            self._store.delete(call.key, began)
+            return await self._ask(replace(call, known=None))
+        except Failure as failure:
+            if failure.policy.answered:  # gone, or forbidden: what was good before is so no more
+                self._store.delete(call.key, began)
             raise
+        if call.context.no_store:
+            return answer
         if answer.cache_policy is UNCACHEABLE:
-            self._store.delete(call.key)  # an older one is worse still
+            self._store.delete(call.key, answer.requested_at)  # an older one is worse still
         else:
             call.tally.stored = self._store.put(call.key, answer)
         return answer
 
     def _refresh(self, call: Call, known: Answer) -> None:
+        """Ask again in the background. It stands in for a call that somebody would have made."""
         if call.key in self._refreshing:
-            return
-        if not self._budget.try_withdraw():
-            self._emit(BudgetSpent(call))
             return
         context = replace(
             call.context,
@@ -95,9 +103,8 @@ class Cached:
             admission=Admission(),
             watch=None,
         )
-        task = asyncio.create_task(self._run_refresh(Call(call.question, context, known=known)))
-        self._refreshing[call.key] = task
-        task.add_done_callback(lambda _: self._refreshing.pop(call.key, None))
+        self._refreshing.add(call.key)
+        self._background.start(self._run_refresh(Call(call.question, context, known=known)))
 
     async def _run_refresh(self, call: Call) -> None:
         failure: Failure | None = None
@@ -105,6 +112,6 @@ class Cached:
             await self._ask(call)
         except Failure as error:
             failure = error
-        else:
-            self._budget.refund()  # it stood in for a call that somebody would have waited for
+        finally:
+            self._refreshing.discard(call.key)
         self._emit(RefreshEnded(call, failure))

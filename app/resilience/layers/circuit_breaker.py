@@ -1,62 +1,139 @@
-"""The circuit breaker: a mirror that keeps failing is not asked for a while."""
+"""The circuit breaker: a mirror that keeps failing is not asked for a while, but by probes."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 
-from app.call import Answer, Call, Emit, Fetch, Layer
+from app.call import Answer, Call, Emit, Fetch, Layer, Tally
 from app.errors import CircuitOpen, Failure, Timeout
-from app.resilience.breaker import Breaker, State
+from app.resilience.breaker import Breaker, Permit, State
 from app.resilience.events import BreakerStateChanged
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
+from app.resilience.probe import settled, wait_for, with_own_time
+from app.tasks import BackgroundTasks
 
-_FAIR = 0.9
-"""Of the time that most attempts take, or of all that one may take: an attempt that was allotted as
-much had a fair chance. Not all of it, because some of a request's time is gone before it begins."""
+_WHOLE = 0.9
+"""Of an attempt's time: some of a request's, or a probe's, is gone before the attempt begins."""
 
 
 def circuit_breaker(
-    breaker: Breaker, latency: Latency, emit: Emit, *, mirror: int, attempt_timeout: float
+    breakers: Sequence[Breaker],
+    failures: KeyFailures,
+    latency: Latency,
+    background: BackgroundTasks,
+    emit: Emit,
+    *,
+    mirror: int,
+    attempt_timeout: float,
 ) -> Layer:
     """Ask the mirror only while its breaker lets us; else the call is `CircuitOpen` at once."""
 
     def layer(fetch: Fetch) -> Fetch:
-        time = asyncio.get_running_loop().time
+        referee = _Referee(breakers, failures, latency, emit, mirror, attempt_timeout)
+        breaker, time = breakers[mirror], asyncio.get_running_loop().time
 
         async def protected(call: Call) -> Answer:
-            generation = breaker.try_acquire(time())
-            if generation is None:
-                raise CircuitOpen(
-                    "it failed too often to be asked again now",
-                    retry_after=round(breaker.retry_after(time()), 3),
-                )
+            permit = breaker.try_acquire(time())
+            if permit is None:
+                raise referee.refusal()
+            if not permit.probe:
+                return await ask(call, permit)
+            if referee.has_alternative():  # so nobody needs to wait for it
+                start_probe(replace(call, tally=Tally()), permit)
+                raise referee.refusal()
+            return await wait_for(start_probe(call, permit), call)
+
+        async def ask(call: Call, permit: Permit) -> Answer:
             try:
                 answer = await fetch(call)
             except Failure as failure:
-                count(failure, generation, call)
+                referee.on_failure(failure, call, permit)
                 raise
             except BaseException:
-                breaker.on_ignored(generation)
+                breaker.on_ignored(permit)
                 raise
-            emit_transition(breaker.on_success(generation, time()), call)
+            referee.on_success(call, permit)
             return answer
 
-        def count(failure: Failure, generation: int, call: Call) -> None:
-            verdict = failure.policy.breaker
-            if verdict == "ignored" or had_no_fair_time(failure):
-                breaker.on_ignored(generation)
-            elif verdict == "failure":
-                emit_transition(breaker.on_failure(generation, time()), call)
-            else:
-                emit_transition(breaker.on_success(generation, time()), call)
-
-        def had_no_fair_time(failure: Failure) -> bool:
-            """A client in a hurry must not be able to open the breaker for everybody."""
-            fair = _FAIR * min(attempt_timeout, latency.p95 or attempt_timeout)
-            return isinstance(failure, Timeout) and failure.allotted < fair
-
-        def emit_transition(state: State | None, call: Call) -> None:
-            if state is not None:
-                emit(BreakerStateChanged(call.question.upstream, mirror, state))
+        def start_probe(call: Call, permit: Permit) -> asyncio.Task[Answer | Failure]:
+            return background.start(settled(ask(with_own_time(call, attempt_timeout), permit)))
 
         return protected
 
     return layer
+
+
+class _Referee:
+    """Whose fault a failure is: the mirror's, the key's, or nobody's."""
+
+    def __init__(
+        self,
+        breakers: Sequence[Breaker],
+        failures: KeyFailures,
+        latency: Latency,
+        emit: Emit,
+        mirror: int,
+        attempt_timeout: float,
+    ) -> None:
+        self._breaker = breakers[mirror]
+        self._others = [breaker for breaker in breakers if breaker is not self._breaker]
+        self._failures = failures
+        self._latency = latency
+        self._emit = emit
+        self._mirror = mirror
+        self._attempt_timeout = attempt_timeout
+        self._time = asyncio.get_running_loop().time
+
+    def on_success(self, call: Call, permit: Permit) -> None:
+        now = self._time()
+        self._failures.on_success(call.key, now)
+        self._emit_transition(self._breaker.on_success(permit, now), call)
+
+    def on_failure(self, failure: Failure, call: Call, permit: Permit) -> None:
+        verdict = failure.policy.breaker
+        if verdict == "success":
+            self.on_success(call, permit)
+        elif verdict == "ignored" or self._had_no_fair_time(failure):
+            self._breaker.on_ignored(permit)
+        elif self._counts(call, permit):
+            state = self._breaker.on_failure(
+                permit, self._time(), alternative=self.has_alternative()
+            )
+            self._emit_transition(state, call)
+        else:
+            self._breaker.on_ignored(permit)
+
+    def _counts(self, call: Call, permit: Permit) -> bool:
+        """Whether a failure counts for the mirror.
+
+        That of a probe does, or each call would be the next one; but a key that fails everywhere
+        must not keep the circuit open by being the first to probe, again and again.
+        """
+        if self._failures.on_failure(call.key, self._time()):
+            return True
+        return permit.probe and not self._failures.is_quarantined(call.key)
+
+    def has_alternative(self) -> bool:
+        now = self._time()
+        return any(other.state(now) == "closed" for other in self._others)
+
+    def refusal(self) -> CircuitOpen:
+        return CircuitOpen(
+            "it failed too often to be asked again now",
+            retry_after=round(self._breaker.retry_after(self._time()), 3),
+        )
+
+    def _had_no_fair_time(self, failure: Failure) -> bool:
+        """A client in a hurry must not be able to open the breaker for everybody.
+
+        Only a whole attempt, or clearly more time than answers take, says that a mirror is slow.
+        """
+        if not isinstance(failure, Timeout):
+            return False
+        whole = _WHOLE * self._attempt_timeout
+        return failure.allotted < min(whole, self._latency.unusual or whole)
+
+    def _emit_transition(self, state: State | None, call: Call) -> None:
+        if state is not None:
+            self._emit(BreakerStateChanged(call.question.upstream, self._mirror, state))

@@ -38,8 +38,7 @@ def coalesce(latency: Latency, emit: Emit) -> Layer:
                     return await shared(flight, call)
                 except Failure as failure:
                     soon = time() + latency.typical_max + _EARLY
-                    leader, follower = flight.leader.context, call.context
-                    if not _leader_ran_out_of_time(leader, follower, failure, soon):
+                    if not _leader_ran_out_of_time(flight.leader, call.context, failure, soon):
                         raise
 
         async def shared(flight: _Flight, call: Call) -> Answer:
@@ -67,6 +66,7 @@ class _Flight:
     """The first one: its deadline, request id and fan-out are those of the flight."""
     cost_before: tuple[int, int, int]
     """Attempts, retries and hedges of the leader before the flight."""
+    began: float
     task: asyncio.Task[Answer] = field(init=False)
     waiters: int = 0
 
@@ -76,14 +76,19 @@ class _Flights:
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
+        self._time = asyncio.get_running_loop().time
         self._flights: dict[Key, _Flight] = {}
 
     def get_or_start(self, call: Call) -> _Flight:
-        """The flight that `call` shares, or a new one that it leads."""
-        key = call.key
+        """The flight that `call` shares, or a new one that it leads.
+
+        A call that wants nothing stored has written something, perhaps: what was asked before it
+        arrived may not know of that (read-your-writes).
+        """
+        key, context = call.key, call.context
         flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(call, call.tally.cost)
+        if flight is None or (context.no_cache and flight.began < context.arrived):
+            flight = _Flight(call, call.tally.cost, self._time())
             flight.task = asyncio.create_task(self._fly(flight))
             self._flights[key] = flight
         return flight
@@ -125,13 +130,14 @@ async def _until_deadline(flight: _Flight, deadline: float) -> Answer:
         raise Timeout("no answer before the deadline") from None
 
 
-def _leader_ran_out_of_time(
-    leader: Context, follower: Context, failure: Failure, soon: float
-) -> bool:
-    """Whether what ended the flight ended it for its leader alone.
+def _leader_ran_out_of_time(call: Call, follower: Context, failure: Failure, soon: float) -> bool:
+    """Whether what ended the flight of `call`, its leader, ended it for the leader alone.
 
     `soon` is when an attempt that begins now would be over.
     """
+    leader = call.context
+    if call.tally.out_of_time and leader.deadline < follower.deadline:
+        return True
     match failure:
         case Timeout():
             return leader.deadline <= soon < follower.deadline

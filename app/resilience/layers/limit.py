@@ -6,9 +6,10 @@ from app.call import Answer, Call, Emit, Fetch, Layer
 from app.errors import Failure, Overloaded
 from app.resilience.bulkhead import NO_PERMIT, Bulkhead
 from app.resilience.events import LeftQueue, Queued, Shed
+from app.resilience.key_failures import KeyFailures
 
 
-def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
+def limit(bulkhead: Bulkhead, failures: KeyFailures, emit: Emit) -> Layer:
     """Hold both permits during an attempt.
 
     In this order: a request that may not have more in flight must not queue at the upstream. A call
@@ -36,13 +37,14 @@ def limit(bulkhead: Bulkhead, emit: Emit) -> Layer:
                 answered = True
                 return answer
             finally:
-                adaptive.on_sample(
-                    began,
-                    time(),
-                    bulkhead.in_flight,
-                    answered=answered,
-                    meanwhile=adaptive.answers - answers_before,
-                )
+                if not failures.is_spent(call.key, time()):
+                    adaptive.on_sample(
+                        began,
+                        time(),
+                        bulkhead.in_flight,
+                        answered=answered,
+                        meanwhile=adaptive.answers - answers_before,
+                    )
                 bulkhead.release()
                 fan_out.release()
 

@@ -7,13 +7,14 @@ Scale", CACM 2013).
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from app.call import Answer, Call, Emit, Fetch
 from app.errors import CircuitOpen, Failure, NotFound
 from app.resilience.budget import RetryBudget
 from app.resilience.events import BudgetSpent, Hedging
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from app.resilience.mirrors import RoundRobin, most_telling
 from app.tasks import cancel_and_wait
@@ -30,7 +31,9 @@ what it is to overtake; when one in twenty is slow, p95 itself may be the time o
 def race(
     mirrors: Sequence[Fetch],
     hedge: float | Literal["auto"],
+    turns: RoundRobin,
     budget: RetryBudget,
+    failures: KeyFailures,
     latency: Latency,
     emit: Emit,
 ) -> Fetch:
@@ -40,7 +43,6 @@ def race(
     medians. Each of these extra attempts is paid from the budget. With 0, all mirrors are asked at
     once: that is a race, and what its owner has ordered. Losers are cancelled and awaited.
     """
-    turns = RoundRobin(len(mirrors))
     at_once = max(len(mirrors), _AT_ONCE if hedge else 2)
 
     def hedge_delay() -> float | None:
@@ -55,6 +57,8 @@ def race(
         now = asyncio.get_running_loop().time()
         if begun >= at_once or now + (latency.p50 or 0.0) >= call.context.deadline:
             return False
+        if not failures.may_have_extra(call.key, now):
+            return False
         if not budget.try_withdraw():
             emit(BudgetSpent(call))
             return False
@@ -67,7 +71,7 @@ def race(
         call.tally.hedges -= 1
 
     async def raced(call: Call) -> Answer:
-        one_round = _Round(mirrors, turns.order(call), call, may_hedge, refund)
+        one_round = _Round(mirrors, turns, call, may_hedge, refund)
         try:
             return await one_round.run(hedge_delay(), len(mirrors) if hedge == 0 else 1)
         finally:
@@ -82,19 +86,21 @@ class _Round:
     def __init__(
         self,
         mirrors: Sequence[Fetch],
-        order: Iterator[int],
+        turns: RoundRobin,
         call: Call,
         may_hedge: Callable[[Call, int], bool],
         refund: Callable[[Call], None],
     ) -> None:
         self._mirrors = mirrors
-        self._order = order
+        self._turns = turns
+        self._order = turns.order(call)
         self._call = call
         self._may_hedge = may_hedge
         self._refund = refund
         self._begun = 0
         self._paid = 0
         self._failures: list[Failure] = []
+        self._asked: dict[asyncio.Task[Answer], int] = {}
         self.running: list[asyncio.Task[Answer]] = []
         """When there is a winner, or the round is given up: the losers."""
 
@@ -116,7 +122,9 @@ class _Round:
 
     def _start(self) -> None:
         self._call.tally.mirror = mirror = next(self._order)
-        self.running.append(asyncio.create_task(_ask(self._mirrors[mirror], self._call)))
+        task = asyncio.create_task(_ask(self._mirrors[mirror], self._call))
+        self.running.append(task)
+        self._asked[task] = mirror
         self._begun += 1
 
     def _hedge(self) -> bool:
@@ -134,6 +142,7 @@ class _Round:
         if not isinstance(failure, Failure) or isinstance(failure, NotFound):
             raise failure  # a bug; or an answer, if not a welcome one
         self._failures.append(failure)
+        self._turns.on_failure(self._asked[task], self._call, failure)
         another = self._begun < len(self._mirrors)
         if isinstance(failure, CircuitOpen):
             # Nobody was asked, so the next one is nothing extra.

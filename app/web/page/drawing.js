@@ -1,14 +1,14 @@
 /** The waterfall as SVG, redrawn for every frame: it has few elements. */
 
 import { s } from "./dom.js";
-import { appearanceOf, captions, cells, lanes, ms, totals } from "./timeline.js";
+import { appearanceOf, captions, cells, INSTANTS, lanes, ms, totals } from "./timeline.js";
 
 const LEFT = 60; // pixels for the sections' names
 const RIGHT = 14;
 const TOP = 30; // pixels for the axis, above the first lane
 const LANE = 36;
 const GAP = 8; // between sections
-const HEIGHTS = { queue: 10, backoff: 6, hedge: 10, cache: 14 };
+const HEIGHTS = { queue: 10, backoff: 6, hedge: 10, cache: 14, reconnect: 10 };
 const BAR = 26;
 const PATTERNED = ["failed", "cancelled", "queue", "shared"];
 
@@ -56,11 +56,11 @@ export function draw(svg, timeline, { sections, width, axisEnd }) {
 /** The mark of an entry, in the chart or in the legend. */
 export function shape(appearance, x, y, width, attributes) {
   const height = HEIGHTS[appearance] ?? BAR;
-  const isInstant = appearance === "hedge" || appearance === "cache";
+  const isInstant = INSTANTS.includes(appearance);
   const markWidth = isInstant ? height : Math.max(width, 2);
   const left = isInstant ? x - height / 2 : x;
   const top = y + (LANE - height) / 2;
-  const rotation = appearance === "hedge" && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
+  const rotation = ["hedge", "reconnect"].includes(appearance) && { transform: `rotate(45 ${x} ${y + LANE / 2})` };
   const radius = appearance === "cache" ? height / 2 : Math.min(3, markWidth / 2);
   return s("rect", {
     class: `mark ${appearance}`,

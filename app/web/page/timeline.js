@@ -3,7 +3,7 @@
  *
  * @typedef {object} Entry
  * @property {string} section
- * @property {"attempt" | "queue" | "backoff" | "hedge" | "cache" | "shared" | "client"} kind
+ * @property {"attempt" | "queue" | "backoff" | "hedge" | "cache" | "shared" | "reconnect" | "client"} kind
  *   `client` is the page’s own: a section from the request to its completion
  * @property {number | null} mirror
  * @property {number} start_ms
@@ -19,6 +19,7 @@ const KINDS = {
   hedge: "hedge: another attempt starts",
   cache: "cache lookup",
   shared: "shared call in flight",
+  reconnect: "sent once more, on a new connection",
   client: "section, measured by this page",
 };
 
@@ -33,6 +34,7 @@ export const LEGEND = {
   hedge: "hedge: another attempt starts",
   cache: "answered from the cache",
   shared: "shares a call in flight",
+  reconnect: "sent once more, on a new connection",
 };
 
 /** @param {Entry} entry @returns {keyof typeof LEGEND} */
@@ -47,6 +49,9 @@ export const ms = (time) => `${time < 10 && time % 1 ? time.toFixed(1) : Math.ro
 
 /** An outcome as text, `bad_item` as “bad item”. A hedge is an instant and has no outcome. */
 export const humanize = (outcome) => outcome?.replaceAll("_", " ") ?? "";
+
+/** Appearances that are a moment, and not a span. */
+export const INSTANTS = ["hedge", "cache", "reconnect"];
 
 /** The cells of an entry’s table row. */
 export const cells = ({ section, kind, mirror, start_ms, end_ms, outcome }) => [

@@ -1,7 +1,7 @@
 import { SECTIONS } from "./api.js";
 import { h, s } from "./dom.js";
 import { draw, shape } from "./drawing.js";
-import { appearanceOf, cells, LEGEND, ms, totals } from "./timeline.js";
+import { appearanceOf, cells, INSTANTS, LEGEND, ms, totals } from "./timeline.js";
 
 const AXIS_ENDS = [150, 300, 600, 1200, 2500, 5000, 10_000, 20_000];
 
@@ -84,9 +84,7 @@ const legendItem = (appearance) =>
     s(
       "svg",
       { viewBox: "0 0 36 36", width: 28, height: 28, "aria-hidden": "true" },
-      appearance === "hedge" || appearance === "cache"
-        ? shape(appearance, 18, 0)
-        : shape(appearance, 1, 0, 34),
+      INSTANTS.includes(appearance) ? shape(appearance, 18, 0) : shape(appearance, 1, 0, 34),
     ),
     LEGEND[appearance],
   );

@@ -23,11 +23,12 @@ class EndsAtDeadline:
     async def __call__(self, call: Call) -> Answer:
         self.calls.append(call)
         self.began.append(now())
+        number = len(self.began)
         left = call.context.deadline - now()
         await asyncio.sleep(min(self.seconds, left))
         if self.seconds >= left:
             raise self.late
-        return an_answer(b"%d" % len(self.began))
+        return an_answer(b"%d" % number)
 
 
 def coalesced(
@@ -36,8 +37,17 @@ def coalesced(
     return coalesce(latency or Latency(), ([] if events is None else events).append)(upstream)
 
 
-def a_call_until(deadline: float, headers: Sequence[Header] = ()) -> Call:
-    return a_call(replace(a_context(deadline), headers=tuple(headers)))
+def a_call_until(
+    deadline: float,
+    headers: Sequence[Header] = (),
+    *,
+    arrived: float = 0.0,
+    no_cache: bool = False,
+) -> Call:
+    context = replace(
+        a_context(deadline), headers=tuple(headers), arrived=arrived, no_cache=no_cache
+    )
+    return a_call(context)
 
 
 async def in_flight(fetch: Fetch, *calls: Call) -> list[asyncio.Task[Answer]]:

@@ -1,14 +1,14 @@
 import asyncio
-import gc
 from dataclasses import replace
 
 import pytest
 
-from app.call import Answer, Call
+from app.call import Answer, Call, Data
 from app.errors import (
     CircuitOpen,
     Failure,
     InvalidPayload,
+    NotConfirmed,
     NotFound,
     Overloaded,
     Timeout,
@@ -16,43 +16,13 @@ from app.errors import (
     Unreachable,
     UpstreamStatus,
 )
-from app.resilience.events import BudgetSpent, RefreshEnded, ServedFromCache, ServedStale
-from tests.fakes import a_cache_policy, an_answer, leaving_nothing, now, result_or_error
-from tests.resilience.layers.caches import Cache, a_call_from
+from app.resilience.events import ServedFromCache, ServedStale
+from tests.fakes import a_cache_policy, an_answer, now, result_or_error
+from tests.resilience.layers.caches import Cache, Scripted, a_cache_of, a_call_from
 
 pytestmark = pytest.mark.anyio
 
 BUSY = UpstreamStatus(503)
-
-
-class Scripted:
-    """Attempts take `seconds` and end as the next of `ends`; after the last with an answer."""
-
-    def __init__(self, *ends: Answer | Exception, seconds: float = 0.5) -> None:
-        self._ends = list(ends)
-        self.seconds = seconds
-        self.calls: list[Call] = []
-        self.in_flight = 0
-
-    async def __call__(self, call: Call) -> Answer:
-        self.calls.append(call)
-        self.in_flight += 1
-        try:
-            await asyncio.sleep(self.seconds)
-        finally:
-            self.in_flight -= 1
-        end = self._ends.pop(0) if self._ends else an_answer(b"unexpected")
-        if isinstance(end, Exception):
-            raise end
-        return end
-
-
-def a_cache_of(stored: Answer, *ends: Answer | Exception) -> tuple[Cache, Scripted]:
-    """A cache in which the answer is stored, and an upstream whose attempts end as `ends`."""
-    upstream = Scripted(*ends)
-    cache = Cache(upstream)
-    cache.store.put(a_call_from().key, stored)
-    return cache, upstream
 
 
 async def test_cache_serves_a_fresh_answer_without_asking_the_upstream_and_without_a_task() -> None:
@@ -109,90 +79,6 @@ async def test_cache_passes_a_stale_answer_on_to_be_revalidated() -> None:
     assert cache.fetch.lookup(a_call_from()) is new
 
 
-async def test_cache_serves_stale_while_revalidate_at_once_with_one_background_refresh() -> None:
-    old, new = (
-        an_answer(b"old", cache_policy=a_cache_policy(2, 3)),
-        an_answer(b"new", cache_policy=a_cache_policy(99)),
-    )
-    cache, upstream = a_cache_of(old, new)
-    await asyncio.sleep(2)
-    async with leaving_nothing():
-        calls = [a_call_from() for _ in range(3)]
-        for call in calls:
-            assert cache.fetch.lookup(call) is old
-            assert call.tally.cache == "hit"
-            await asyncio.sleep(0.1)
-        assert cache.events == [ServedFromCache(call, stale=True) for call in calls]
-        assert (len(upstream.calls), cache.budget.balance) == (1, 9)
-        await asyncio.sleep(0.5)
-    (refresh,) = upstream.calls
-    assert (refresh.known, refresh.question) == (old, calls[0].question)
-    assert (refresh.context.deadline, refresh.context.request_id) == (5.0, "test")
-    assert not refresh.context.fan_out.locked()
-    assert refresh.context.fan_out is not calls[0].context.fan_out
-    assert refresh.tally is not calls[0].tally
-    assert cache.events[3:] == [RefreshEnded(refresh, None)]
-    assert cache.budget.balance == 10  # refunded: without it, a call would have had to ask
-    assert cache.fetch.lookup(a_call_from()) is new
-
-
-async def test_cache_makes_one_refresh_for_each_stale_key() -> None:
-    cache, upstream = a_cache_of(an_answer(cache_policy=a_cache_policy(0, 3)))
-    cache.store.put(a_call_from(b"another").key, an_answer(cache_policy=a_cache_policy(0, 3)))
-    for client in (b"", b"another", b"", b"another"):
-        assert cache.fetch.lookup(a_call_from(client))
-    await asyncio.sleep(0)
-    assert [call.context.headers for call in upstream.calls] == [
-        (),
-        a_call_from(b"another").context.headers,
-    ]
-    await cache.fetch.aclose()
-
-
-@pytest.mark.parametrize("failure", [BUSY, Timeout("late"), NotFound("gone")])
-async def test_cache_emits_that_a_refresh_failed_and_its_budget_is_not_refunded(
-    failure: Failure,
-) -> None:
-    old = an_answer(cache_policy=a_cache_policy(2, 3))
-    cache, upstream = a_cache_of(old, failure)
-    await asyncio.sleep(2)
-    async with leaving_nothing():
-        cache.fetch.lookup(a_call_from())
-        await asyncio.sleep(1)
-    assert cache.events[1:] == [RefreshEnded(upstream.calls[0], failure)]
-    assert cache.budget.balance == 9
-    gone = isinstance(failure, NotFound)
-    assert cache.fetch.lookup(a_call_from()) is (None if gone else old)
-    await cache.fetch.aclose()
-
-
-async def test_cache_deletes_a_stale_answer_when_its_refresh_is_uncacheable() -> None:
-    cache, _ = a_cache_of(an_answer(cache_policy=a_cache_policy(2, 3)), an_answer(b"uncacheable"))
-    await asyncio.sleep(2)
-    cache.fetch.lookup(a_call_from())
-    await asyncio.sleep(1)
-    assert cache.fetch.lookup(a_call_from()) is None
-    assert cache.budget.balance == 10
-
-
-async def test_cache_does_not_serve_stale_after_stale_while_revalidate_is_over() -> None:
-    cache, upstream = a_cache_of(an_answer(cache_policy=a_cache_policy(2, 3)))
-    await asyncio.sleep(5)
-    assert cache.fetch.lookup(a_call_from()) is None
-    assert (cache.events, upstream.calls) == ([], [])
-
-
-async def test_cache_without_budget_serves_stale_and_makes_no_refresh() -> None:
-    cache, upstream = a_cache_of(old := an_answer(cache_policy=a_cache_policy(0, 3)))
-    while cache.budget.try_withdraw():
-        pass
-    call = a_call_from()
-    async with leaving_nothing():
-        assert cache.fetch.lookup(call) is old
-    assert cache.events == [BudgetSpent(call), ServedFromCache(call, stale=True)]
-    assert upstream.calls == []
-
-
 NO_ANSWER = [
     Timeout("late"),
     Unreachable("broken"),
@@ -224,11 +110,14 @@ async def test_cache_serves_stale_if_error(failure: Failure) -> None:
 
 
 @pytest.mark.parametrize("failure", REFUSED, ids=repr)
-async def test_cache_does_not_serve_stale_in_place_of_a_redirect_or_a_4xx(failure: Failure) -> None:
-    cache, _ = a_cache_of(an_answer(cache_policy=a_cache_policy(2, if_error=9)), failure)
+async def test_cache_does_not_serve_stale_in_place_of_a_redirect_or_a_4xx_but_deletes_it(
+    failure: Failure,
+) -> None:
+    cache, _ = a_cache_of(an_answer(cache_policy=a_cache_policy(2, if_error=9)), failure, BUSY)
     await asyncio.sleep(2)
     assert await result_or_error(cache.fetch(a_call_from())) is failure
-    assert cache.events == []
+    assert (cache.events, len(cache.store)) == ([], 0)
+    assert await result_or_error(cache.fetch(a_call_from())) is BUSY
 
 
 async def test_cache_does_not_serve_stale_in_place_of_a_bug() -> None:
@@ -258,52 +147,78 @@ async def test_cache_deletes_a_stale_answer_after_not_found_or_an_answer_it_cann
     assert await result_or_error(cache.fetch(a_call_from())) is BUSY
 
 
-async def test_cache_still_has_a_stale_answer_stored_after_other_failures() -> None:
+@pytest.mark.parametrize("failure", NO_ANSWER, ids=repr)
+async def test_cache_still_has_a_stale_answer_stored_after_a_failure_that_is_no_answer(
+    failure: Failure,
+) -> None:
     old = an_answer(cache_policy=a_cache_policy(0, if_error=99))
-    cache, upstream = a_cache_of(old, UpstreamStatus(403), BUSY)
+    cache, upstream = a_cache_of(old, failure, BUSY)
     for _ in range(2):
         await result_or_error(cache.fetch(a_call_from()))
     assert [call.known for call in upstream.calls] == [old, old]
 
 
-async def test_cache_aclose_cancels_refreshes_and_awaits_them() -> None:
-    ended: list[float] = []
-
-    async def slow_to_cancel(_: Call) -> Answer:
-        try:
-            await asyncio.sleep(60)
-        finally:
-            await asyncio.sleep(1)
-            ended.append(now())
-        raise AssertionError
-
-    cache = Cache(slow_to_cancel)
-    async with leaving_nothing():
-        await cache.fetch.aclose()
-        for client in (b"one", b"another"):
-            cache.store.put(a_call_from(client).key, an_answer(cache_policy=a_cache_policy(0, 9)))
-            cache.fetch.lookup(a_call_from(client))
-        await asyncio.sleep(1)
-        await cache.fetch.aclose()
-        assert ended == [2.0, 2.0]
-    assert not any(isinstance(event, RefreshEnded) for event in cache.events)
+@pytest.mark.parametrize("failure", [*NO_ANSWER, *REFUSED], ids=repr)
+async def test_cache_passes_a_failure_on_if_nothing_is_stored(failure: Failure) -> None:
+    cache = Cache(Scripted(failure))
+    assert await result_or_error(cache.fetch(a_call_from())) is failure
+    assert len(cache.store) == 0
 
 
-async def test_cache_refresh_with_a_bug_reaches_the_exception_handler_of_the_loop() -> None:
-    bug = ZeroDivisionError()
-    cache, upstream = a_cache_of(an_answer(cache_policy=a_cache_policy(0, 9)), bug)
-    unhandled: list[object] = []
-    loop = asyncio.get_running_loop()
-    handler = loop.get_exception_handler()
-    loop.set_exception_handler(lambda _, context: unhandled.append(context.get("exception")))
-    try:
-        cache.fetch.lookup(a_call_from())
-        await asyncio.sleep(1)
-        gc.collect()
-    finally:
-        loop.set_exception_handler(handler)
-    assert unhandled == [bug]
-    assert not any(isinstance(event, RefreshEnded) for event in cache.events)
-    cache.fetch.lookup(a_call_from())
-    await asyncio.sleep(1)
-    assert len(upstream.calls) == 2  # the bug does not prevent the next refresh
+# A 304 about another answer
+
+
+def a_stale_answer(if_error: float = 0.0) -> Answer:
+    return an_answer(b"old", cache_policy=a_cache_policy(0, if_error=if_error, etag=b'"old"'))
+
+
+async def test_cache_that_is_not_confirmed_deletes_and_asks_again_without_conditions() -> None:
+    new = an_answer(b"new", cache_policy=a_cache_policy(99))
+    cache, upstream = a_cache_of(old := a_stale_answer(), NotConfirmed("another one"), new)
+    call = a_call_from()
+    assert await cache.fetch(call) is new
+    assert upstream.calls == [replace(call, known=old), replace(call, known=None)]
+    assert cache.fetch.lookup(a_call_from()) is new
+
+
+@pytest.mark.parametrize("failure", [BUSY, NotFound("gone")])
+async def test_cache_that_is_not_confirmed_has_nothing_stored_if_it_cannot_ask_again(
+    failure: Failure,
+) -> None:
+    cache, upstream = a_cache_of(a_stale_answer(), NotConfirmed("another one"), failure)
+    assert await result_or_error(cache.fetch(a_call_from())) is failure
+    assert (len(cache.store), len(upstream.calls)) == (0, 2)
+
+
+# no-store
+
+
+async def test_cache_stores_nothing_for_a_no_store_call_and_leaves_what_is_stored() -> None:
+    answers = [an_answer(json, cache_policy=a_cache_policy(9.0)) for json in (b"one", b"two")]
+    cache = Cache(Scripted(*answers))
+    call = a_call_from(no_cache=True, no_store=True)
+    assert await cache.fetch(call) is answers[0]
+    assert (call.tally.cache, call.tally.stored, len(cache.store)) == ("request", False, 0)
+    old = an_answer(b"old", cache_policy=a_cache_policy(9.0))
+    cache.store.put(call.key, old)
+    assert await cache.fetch(a_call_from(no_cache=True, no_store=True)) is answers[1]
+    assert cache.fetch.lookup(a_call_from()) is old
+
+
+async def test_cache_deletes_a_stored_answer_that_is_gone_for_a_no_store_call_too() -> None:
+    cache, _ = a_cache_of(an_answer(cache_policy=a_cache_policy(9.0)), NotFound("gone"))
+    await result_or_error(cache.fetch(a_call_from(no_cache=True, no_store=True)))
+    assert len(cache.store) == 0
+
+
+# The key
+
+
+async def test_cache_serves_no_answer_that_another_decoder_has_made() -> None:
+    cache, upstream = a_cache_of(an_answer(cache_policy=a_cache_policy(9.0)))
+    call = a_call_from()
+    decoded_otherwise = replace(call.question, decode=lambda _: Data(b"{}"))
+    other = Call(decoded_otherwise, call.context)
+    assert cache.fetch.lookup(other) is None
+    await cache.fetch(other)
+    assert upstream.calls == [other]

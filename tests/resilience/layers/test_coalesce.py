@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from app.call import Admission, Answer, Call, Event, Fetch
+from app.call import Admission, Answer, Call, Data, Event, Fetch
 from app.errors import Timeout, Unreachable
 from app.resilience.events import Coalesced
 from tests.fakes import (
@@ -60,6 +60,7 @@ async def test_coalesce_starts_a_new_flight_after_the_last_has_ended(events: lis
 
 async def test_coalesce_shares_only_between_equal_calls() -> None:
     upstream, another = FakeUpstream(seconds=1), replace(a_question(), target="/posts/2")
+    decoded_otherwise = replace(a_question(), decode=lambda _: Data(b"[]"))
     different = [
         a_call(),
         a_call_until(10, AUTHORISED),
@@ -68,6 +69,7 @@ async def test_coalesce_shares_only_between_equal_calls() -> None:
         a_call_until(10, AUTHORISED * 2),
         a_call(upstream="users"),
         Call(another, a_context()),
+        Call(decoded_otherwise, a_context()),
     ]
     fetch = coalesced(upstream)
     await asyncio.gather(*map(fetch, different), *(fetch(replace(call)) for call in different))
@@ -81,7 +83,8 @@ async def test_coalesce_shares_only_between_equal_calls() -> None:
         {"fan_out": asyncio.Semaphore(0)},
         {"request_id": "another"},
         {"trace": ((b"traceparent", b"another"),)},
-        {"no_cache": True},
+        {"no_cache": True},  # it has arrived before the flight began
+        {"no_store": True},
         {"admission": Admission(decided=True, overload_wait=3.0)},
     ],
 )
@@ -92,6 +95,39 @@ async def test_coalesce_shares_between_calls_whose_difference_cannot_change_the_
     fetch, context = coalesced(upstream), replace(a_context(), **other)  # type: ignore[arg-type]
     await asyncio.gather(fetch(a_call()), fetch(a_call(context)))
     assert len(upstream.began) == 1
+
+
+@pytest.mark.parametrize(("arrived", "joins"), [(0.999, True), (1.0, True), (1.001, False)])
+async def test_coalesce_lets_a_no_cache_call_join_only_what_began_after_it_arrived(
+    arrived: float, joins: bool
+) -> None:
+    """What was asked before may not know what the client has written since."""
+    upstream = FakeUpstream(seconds=5)
+    fetch = coalesced(upstream)
+    await asyncio.sleep(1)
+    await in_flight(fetch, a_call())
+    await asyncio.sleep(1)
+    fresh = a_call_until(10, arrived=arrived, no_cache=True)
+    await fetch(fresh)
+    assert fresh.tally.coalesced is joins
+    assert upstream.began == ([1.0] if joins else [1.0, 2.0])
+
+
+async def test_coalesce_lets_other_calls_join_the_newer_flight_and_both_end_on_their_own() -> None:
+    upstream = EndsAtDeadline(2)
+    fetch = coalesced(upstream)
+    async with leaving_nothing():
+        (first,) = await in_flight(fetch, a_call_until(10))
+        await asyncio.sleep(1)
+        (second,) = await in_flight(fetch, a_call_until(10, arrived=1.0, no_cache=True))
+        await asyncio.sleep(0.5)
+        third, fourth = a_call_until(10), a_call_until(10, arrived=0.5, no_cache=True)
+        joined = await in_flight(fetch, third, fourth)
+        assert (await first).data.json == b"1"
+        (late,) = await in_flight(fetch, a_call_until(10))  # the newer one is in flight still
+        answers = await asyncio.gather(second, *joined, late)
+    assert [answer.data.json for answer in answers] == [b"2"] * 4
+    assert upstream.began == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("order", [*permutations(range(3))])

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from app.call import Answer, Event
+from app.call import Answer, Call, Event
 from app.errors import (
     CircuitOpen,
     Failure,
@@ -22,6 +22,7 @@ from tests.fakes import (
     FakeUpstream,
     a_call,
     a_shed_context,
+    an_answer,
     leaving_nothing,
     now,
     result_or_error,
@@ -151,3 +152,43 @@ async def test_coalesced_waiters_all_get_an_upstream_failure_even_near_the_leade
     )
     assert [*results] == [failure, failure]
     assert len(upstream.began) == 1
+
+
+@pytest.mark.parametrize("out_of_time", [True, False])
+@pytest.mark.parametrize("failure", [Unreachable("broken"), UpstreamStatus(503, retry_after=2.0)])
+async def test_coalesced_waiter_with_more_time_goes_on_if_only_the_leader_had_none_for_a_retry(
+    failure: Failure, out_of_time: bool
+) -> None:
+    calls: list[Call] = []
+
+    async def upstream(call: Call) -> Answer:
+        calls.append(call)
+        await asyncio.sleep(0.5)
+        if len(calls) > 1:
+            return an_answer()
+        call.tally.out_of_time = out_of_time
+        raise failure
+
+    fetch = coalesced(upstream)
+    made = [a_call_until(deadline) for deadline in (1, 1, 9, 9)]
+    async with leaving_nothing():
+        results = await asyncio.gather(*(result_or_error(fetch(call)) for call in made))
+    assert results[:2] == [failure, failure]
+    assert len(calls) == 1 + out_of_time
+    for result in results[2:]:
+        assert isinstance(result, Answer) if out_of_time else result is failure
+
+
+async def test_coalesced_waiter_of_a_leader_out_of_time_leads_the_next_flight_to_its_end() -> None:
+    """It does not start over for ever."""
+    upstream = FakeUpstream(0.1, Unreachable("broken"))
+
+    async def out_of_time(call: Call) -> Answer:
+        call.tally.out_of_time = True
+        return await upstream(call)
+
+    fetch = coalesced(out_of_time)
+    made = [a_call_until(deadline) for deadline in (1, 2, 3, 3)]
+    results = await asyncio.gather(*(result_or_error(fetch(call)) for call in made))
+    assert {type(result) for result in results} == {Unreachable}
+    assert upstream.began == pytest.approx([0.0, 0.1, 0.2])

@@ -10,6 +10,7 @@ from app.call import Answer, Call, Context, Event, Fetch
 from app.errors import NotFound, Overloaded, Unreachable
 from app.resilience.bulkhead import Bulkhead
 from app.resilience.events import Queued, Shed
+from app.resilience.key_failures import KeyFailures
 from app.resilience.layers.limit import limit
 from tests.clock import VirtualLoop
 from tests.fakes import (
@@ -22,13 +23,19 @@ from tests.fakes import (
     on_virtual_time,
     result_or_error,
 )
-from tests.resilience.states import a_full_bulkhead, a_latency, queue_at
+from tests.resilience.states import a_full_bulkhead, a_latency, failed, queue_at
 
 pytestmark = pytest.mark.anyio
 
 
-def limited(bulkhead: Bulkhead, upstream: Fetch) -> Fetch:
-    return limit(bulkhead, lambda _: None)(upstream)
+def limited(
+    bulkhead: Bulkhead,
+    upstream: Fetch,
+    events: list[Event] | None = None,
+    failures: KeyFailures | None = None,
+) -> Fetch:
+    emit = ([] if events is None else events).append
+    return limit(bulkhead, KeyFailures() if failures is None else failures, emit)(upstream)
 
 
 async def test_limit_of_the_bulkhead_bounds_the_attempts_in_flight_at_one_upstream() -> None:
@@ -124,7 +131,7 @@ async def test_limit_sheds_a_call_if_the_bulkhead_queue_is_too_long_for_its_dead
     queue = await queue_at(bulkhead, *[60.0] * queued)
     assert round(bulkhead.expected_wait(), 3) == wait
     too_late, in_time = a_call(a_context(wait + 0.49)), a_call(a_context(wait + 0.51))
-    fetch = limit(bulkhead, events.append)(FakeUpstream())
+    fetch = limited(bulkhead, FakeUpstream(), events)
     with pytest.raises(Overloaded, match="no free capacity before the deadline") as shed:
         await fetch(too_late)
     assert (now(), shed.value.retry_after) == (0.0, wait)
@@ -156,7 +163,7 @@ async def test_limit_gives_no_permit_to_a_waiter_too_near_its_deadline_but_sheds
     events: list[Event],
 ) -> None:
     bulkhead, upstream = a_full_bulkhead(1, a_latency(0.5)), FakeUpstream()
-    fetch = limit(bulkhead, events.append)(upstream)
+    fetch = limited(bulkhead, upstream, events)
     calls = [a_call(a_context(deadline)) for deadline in (1.4, 60.0, 2.4, 60.0)]
     tasks = [asyncio.ensure_future(result_or_error(fetch(call))) for call in calls]
     await asyncio.sleep(1)
@@ -176,7 +183,7 @@ async def test_limit_gives_no_permit_to_a_waiter_too_near_its_deadline_but_sheds
 async def test_limit_hands_every_attempt_to_the_adaptive_limit_however_it_ends(
     error: Exception | None,
 ) -> None:
-    bulkhead = Bulkhead(6, attempt_timeout=0.8)
+    bulkhead = Bulkhead(6, attempt_timeout=0.8, time=now)
     for _ in range(5):
         bulkhead.try_acquire()
     for seconds, expected in ((0.399, 6), (0.401, 4)):
@@ -190,11 +197,30 @@ async def test_limit_hands_every_attempt_to_the_adaptive_limit_however_it_ends(
 async def test_limit_lets_the_adaptive_limit_grow_with_answers_and_not_found_is_one(
     error: Exception | None, grows: bool
 ) -> None:
-    bulkhead = Bulkhead(64, attempt_timeout=0.8)
+    bulkhead = Bulkhead(64, attempt_timeout=0.8, time=now)
     await at_once(limited(bulkhead, FakeUpstream(0.8, Unreachable("broken"))), 64)
     assert bulkhead.limit.limit == 4
     await at_once(limited(bulkhead, FakeUpstream(0.1, error)), 4)
     assert (bulkhead.limit.limit > 4) is grows
+
+
+@pytest.mark.parametrize("in_a_row", [1, 3])
+@pytest.mark.parametrize("end", [None, Unreachable("broken"), "cancelled"], ids=str)
+async def test_limit_hands_no_attempt_of_a_key_that_has_counted_enough_to_the_adaptive_limit(
+    end: Unreachable | str | None, in_a_row: int
+) -> None:
+    bulkhead, call = Bulkhead(4, attempt_timeout=0.8, time=now), a_call()
+    failures = failed(KeyFailures(), call, 3 - in_a_row)
+    failures.on_success(call.key, 0.0)
+    failed(failures, call, in_a_row)
+    upstream = FakeUpstream(5.0, end if isinstance(end, Unreachable) else None)
+    fetch = limited(bulkhead, upstream, failures=failures)
+    tasks = [asyncio.ensure_future(fetch(call)) for _ in range(4)]
+    await asyncio.wait(tasks, timeout=0.5 if end == "cancelled" else None)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert (bulkhead.limit.limit, bulkhead.limit.answers, bulkhead.in_flight) == (4, 0, 0)
 
 
 async def at_once(fetch: Fetch, calls: int) -> None:

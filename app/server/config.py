@@ -1,0 +1,72 @@
+"""How uvicorn runs the service, and what all of its connections share."""
+
+import asyncio
+import resource
+from functools import cached_property
+from math import ceil
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from app.server.admission_queue import AdmissionQueue
+from app.server.connections import ClientConnections
+from app.settings import Settings
+from app.telemetry.logs import Log
+
+_OWN_DESCRIPTORS = 64
+"""For the listener, the log, name lookups and whatever else is ours."""
+_MIN_CONNECTIONS = 16
+
+
+class ServerConfig(uvicorn.Config):
+    """Uvicorn's configuration for these settings; `http` is the class of its protocol."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        http: type[asyncio.Protocol],
+        settings: Settings,
+        log: Log,
+        *,
+        idle_timeout: int,
+    ) -> None:
+        super().__init__(
+            app,
+            port=settings.port,
+            loop="uvloop",
+            http=http,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing here depends on who asks, or over what
+            timeout_keep_alive=idle_timeout,
+            # For requests that came after the signal, and for answers that are not read yet.
+            timeout_graceful_shutdown=ceil(settings.request_timeout_max),
+        )
+        self._settings = settings
+        self._log = log
+        self.client_connections = ClientConnections(_connection_limit(settings))
+
+    @cached_property
+    def admission(self) -> AdmissionQueue:
+        """Made within the running loop."""
+
+        def on_shed(requests: int) -> None:
+            self._log.warning("requests shed", requests=requests)
+
+        loop = asyncio.get_running_loop()
+        return AdmissionQueue(loop, self._settings.request_timeout, on_shed)
+
+
+def _connection_limit(settings: Settings) -> int:
+    """Of clients: what is left of the descriptors when our own calls to upstreams have theirs."""
+    calls = sum(upstream.concurrency for _, upstream in settings.upstreams.items())
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(min(settings.connections, most - calls - _OWN_DESCRIPTORS), _MIN_CONNECTIONS)
+
+
+def raise_descriptor_limit() -> None:
+    """Use all descriptors that the system lets us have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
