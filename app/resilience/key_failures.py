@@ -75,7 +75,7 @@ class KeyFailures:
         failing = self._keys.get(key)
         if failing is None or failing.in_a_row < 2:
             return True
-        return failing.in_a_row < _MAX_COUNTED and not _is_spent(failing, now)
+        return failing.in_a_row < _MAX_IN_A_ROW and not _is_spent(failing, now)
 
     def is_quarantined(self, key: Key) -> bool:
         """Whether the key has only failed of late."""

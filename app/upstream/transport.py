@@ -5,15 +5,19 @@ httpx's own pool loses slots for good when requests are cancelled while they wai
 the slowest part of a fan-out.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from app.upstream.http1.connection import Connection, Head, StaleConnectionError
-from app.upstream.http1.pool import Origin, Pool
+from app.upstream.http1.connect import Connector, Origin
+from app.upstream.http1.connection import Connection, StaleConnectionError
+from app.upstream.http1.pool import Pool
+from app.upstream.http1.resolve import Resolver
+from app.upstream.http1.response import Head
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -21,17 +25,22 @@ _PORTS = {"http": 80, "https": 443}
 class Http1Transport(httpx.AsyncBaseTransport):
     """Carries each request once, and nothing that was not asked for.
 
-    `connections` bounds all of them together. The request's `timeout` extension has the seconds to
-    `connect`; its `on_reconnect` extension is called when the request goes out once more, because
-    the server closed a kept connection just then.
+    `connections` bounds all of them together; `tls` makes the context of all that are `https`. The
+    request's `timeout` extension has the seconds to `connect`; its `on_reconnect` extension is
+    called when the request goes out once more, because the server closed a kept connection just
+    then. A request has no body.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(
+        self, connections: int, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    ) -> None:
         self._connections = connections
+        self._tls = tls
         self._pool: Pool | None = None
 
     async def __aenter__(self) -> Self:
-        self._pool = Pool(self._connections, ssl.create_default_context)
+        resolver = Resolver(asyncio.get_running_loop())
+        self._pool = Pool(self._connections, Connector(self._tls, resolver).open)
         return self
 
     async def __aexit__(
@@ -51,16 +60,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
         url = request.url
         if url.scheme not in _PORTS:
             raise httpx.UnsupportedProtocol("neither http nor https")
-        origin = url.scheme, url.host, url.port or _PORTS[url.scheme]
-        connect = request.extensions.get("timeout", {}).get("connect")
+        origin = url.scheme, url.raw_host.decode(), url.port or _PORTS[url.scheme]
         try:
-            connection = await self._pool.acquire(origin, connect)
-            try:
-                head = await self._head(connection, request)
-            except StaleConnectionError:
-                request.extensions.get("on_reconnect", _ignore)()
-                connection = await self._pool.open(origin, connect)
-                head = await self._head(connection, request)
+            connection, head = await _send(self._pool, origin, request)
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
         except OSError as error:
@@ -68,19 +70,33 @@ class Http1Transport(httpx.AsyncBaseTransport):
         body = _Body(self._pool, origin, connection)
         return httpx.Response(head.status, headers=head.fields, stream=body)
 
-    async def _head(self, connection: Connection, request: httpx.Request) -> Head:
-        assert self._pool is not None
+
+async def _send(pool: Pool, origin: Origin, request: httpx.Request) -> tuple[Connection, Head]:
+    data = _encoded(request)
+    connect_timeout = request.extensions.get("timeout", {}).get("connect")
+    connection = await pool.acquire(origin, connect_timeout)
+    try:
         try:
-            return await connection.request(_encoded(request))
-        except BaseException:
-            self._pool.discard(connection)
-            raise
+            return connection, await connection.request(data)
+        except StaleConnectionError:
+            request.extensions.get("on_reconnect", _ignore)()
+            connection = await pool.replace(connection, origin, connect_timeout)
+            return connection, await connection.request(data)
+    except BaseException:
+        pool.discard(connection)
+        raise
 
 
 def _encoded(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    lines += [b"%b: %b" % field for field in request.headers.raw]
-    return b"\r\n".join([*lines, b"", b""])
+    """The request's bytes as they are given. Raises `ValueError` if they are more than one."""
+    fields = request.headers.raw
+    lines = b"\r\n".join([b": ".join(field) for field in fields])
+    line = request.method.encode(), request.url.raw_path
+    data = b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (*line, lines)
+    ends = len(data) - len(data.translate(None, b"\r\n\0"))
+    if ends != 2 * (len(fields) + 2):
+        raise ValueError("a CR, LF or NUL within a line of the request")
+    return data
 
 
 def _ignore() -> None:
@@ -95,16 +111,20 @@ class _Body(httpx.AsyncByteStream):
         self._origin = origin
         self._connection: Connection | None = connection
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         assert self._connection is not None, "the body is closed"
-        while chunk := await self._connection.read():
-            yield chunk
+        if chunk := await self._connection.read():
+            return chunk
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if connection.is_complete:
+        if connection.finish():
             self._pool.release(self._origin, connection)
         else:
             self._pool.discard(connection)

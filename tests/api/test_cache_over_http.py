@@ -11,7 +11,6 @@ import respx
 from tests.in_process import (
     CONNECT_ERROR,
     MODELS,
-    PATH,
     POST,
     READ_TIMEOUT,
     STATUS_404,
@@ -128,47 +127,6 @@ async def test_an_upstream_304_not_modified_revalidates_the_stale_answer() -> No
     assert conditions == [None, '"a"']
 
 
-@pytest.mark.parametrize(
-    "cache_control",
-    [
-        *(["no-cache"], ["no-store"], ["No-Cache"], ["NO-STORE"], ["max-age=0, no-cache"]),
-        *(["no-store,max-age=0"], ["max-age=60", "no-cache"], [" no-cache ,no-transform"]),
-    ],
-)
-async def test_cache_control_no_cache_or_no_store_bypasses_the_cache(
-    service: ServiceClient, upstream: respx.MockRouter, cache_control: list[str]
-) -> None:
-    await service.overview(POSTS)
-    headers = [("Cache-Control", line) for line in cache_control]
-    response = await service.get(PATH + POSTS, headers=headers)
-    assert cache_headers(response)[0].startswith("posts; fwd=request")
-    assert upstream["posts"].call_count == 2
-    assert "if-none-match" not in upstream["posts"].calls.last.request.headers
-
-
-@pytest.mark.parametrize(
-    "cache_control", ["", "max-age=60", "no-transform", "x-no-cache", "no-cachet"]
-)
-async def test_another_cache_control_directive_does_not_bypass_the_cache(
-    service: ServiceClient, cache_control: str
-) -> None:
-    await service.overview(POSTS)
-    response = await service.overview(POSTS, Cache_Control=cache_control)
-    assert cache_headers(response) == ("posts; hit; ttl=60", "hit")
-
-
-async def test_an_answer_fetched_with_no_cache_is_stored_for_others(
-    service: ServiceClient, upstream: respx.MockRouter
-) -> None:
-    await service.overview(POSTS)
-    await asyncio.sleep(30)
-    replace_route(upstream, "posts", httpx.Response(200, json=[]))
-    await service.overview(POSTS, Cache_Control="no-cache")
-    response = await service.overview(POSTS)
-    assert cache_headers(response) == ("posts; hit; ttl=60", "hit")
-    assert body_of(response, MODELS.answer)["posts"]["data"] == []
-
-
 async def test_equal_requests_in_flight_are_coalesced(
     upstream: respx.MockRouter,
 ) -> None:
@@ -263,16 +221,6 @@ async def test_an_answer_past_stale_if_error_is_not_served(
     replace_route(upstream, "posts", CONNECT_ERROR)
     response = await service.overview(POSTS)
     assert (response.status_code, cache_headers(response)) == (502, ("posts; fwd=stale", ""))
-
-
-@pytest.mark.parametrize("cache_control", ["no-cache", "no-store"])
-async def test_with_cache_control_no_cache_or_no_store_a_failure_is_not_replaced_by_a_stale_answer(
-    service: ServiceClient, upstream: respx.MockRouter, cache_control: str
-) -> None:
-    await service.overview(POSTS)
-    replace_route(upstream, "posts", CONNECT_ERROR)
-    response = await service.overview(POSTS, Cache_Control=cache_control)
-    assert (response.status_code, cache_headers(response)) == (502, ("posts; fwd=request", ""))
 
 
 async def test_a_failed_refresh_is_logged_and_the_stale_answer_is_served(

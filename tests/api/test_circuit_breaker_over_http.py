@@ -11,6 +11,7 @@ from tests.in_process import (
     POST,
     SECTIONS,
     STATUS_500,
+    USER,
     body_of,
     healthy_upstream,
     log_lines,
@@ -66,3 +67,21 @@ async def test_failures_at_the_same_time_open_the_circuit_breaker_once(capsys: C
         requests = (service.overview(POSTS, Accept_Language=f"l{n}") for n in range(30))
         await asyncio.gather(*requests)
     assert len(log_lines(capsys, "breaker open")) == 1
+
+
+async def test_a_user_whose_posts_only_fail_is_in_quarantine_alone(capsys: Captured) -> None:
+    upstream = healthy_upstream()
+    upstream.get("http://upstream.test/posts?userId=8").mock(return_value=STATUS_500)
+    upstream.get("http://upstream.test/users/8").respond(json=USER | {"id": 8})
+    async with running_service(upstream, upstreams=NO_RETRIES) as service:
+        for n in range(100):
+            response = await service.get("/v1/users/8/overview" + POSTS)
+            reason = body_of(response, MODELS.failed)["sections"]["posts"]["error"]["reason"]
+            assert reason == ("upstream_status" if n < 6 else "circuit_open")
+            assert body_of(await service.overview(POSTS), MODELS.answer)["complete"] is True
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        await asyncio.sleep(1)
+        response = await service.get("/v1/users/8/overview" + POSTS)
+        assert response.status_code == 502  # a probe
+    assert log_lines(capsys, "breaker open") == []
+    assert upstream["posts"].call_count == 100

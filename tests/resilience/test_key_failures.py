@@ -52,8 +52,9 @@ def test_key_failures_that_have_counted_are_not_forgotten_by_a_success() -> None
 
 @pytest.mark.parametrize(("in_a_row", "quarantined"), [(5, False), (6, True), (7, True)])
 def test_key_is_in_quarantine_after_six_failures_in_a_row(in_a_row: int, quarantined: bool) -> None:
+    """One call alone, with its retries, is no pattern yet."""
     failures = KeyFailures()
-    counted(failures, 2)
+    counted(failures, 5)
     failures.on_success(KEY, 0.0)
     counted(failures, in_a_row)
     assert failures.is_quarantined(KEY) is quarantined
@@ -90,7 +91,8 @@ def test_key_in_quarantine_may_be_probed_again_at_once_if_nobody_was_asked() -> 
         (0, 0, True),
         (1, 0, True),
         (2, 0, True),
-        (3, 0, False),  # it has cost enough
+        (3, 0, False),  # it has counted enough
+        (6, 0, False),  # in quarantine
         (1, 3, True),  # it may be well on another mirror
         (2, 3, False),  # it fails on both, and has cost enough
     ],
@@ -105,11 +107,14 @@ def test_key_may_have_extra_attempts_unless_it_only_fails(
     assert failures.may_have_extra(KEY, 0.0) is extra
 
 
-def test_key_in_quarantine_has_no_extra_attempts_in_a_new_window_either() -> None:
+@pytest.mark.parametrize(("in_a_row", "extra"), [(5, True), (6, False)])
+def test_key_in_quarantine_has_no_extra_attempts_in_a_new_window_either(
+    in_a_row: int, extra: bool
+) -> None:
     failures = KeyFailures()
-    counted(failures, 3)
+    counted(failures, in_a_row)
     assert not failures.is_spent(KEY, 60.0)
-    assert not failures.may_have_extra(KEY, 60.0)
+    assert failures.may_have_extra(KEY, 60.0) is extra
 
 
 def test_key_failures_know_nothing_of_keys_that_never_failed() -> None:
@@ -135,7 +140,7 @@ def test_key_failures_are_forgotten_with_a_success_after_their_window() -> None:
 def test_key_failures_keep_4096_keys_and_forget_the_one_that_failed_longest_ago() -> None:
     """A client that invents keys must not fill our memory with them."""
     failures = KeyFailures()
-    counted(failures, 3)
+    counted(failures, 6)
     for number in range(20_000):
         failures.on_failure(("posts", f"/invented/{number}", Data, ()), 0.0)
         if number < 5000:
@@ -148,10 +153,11 @@ def test_key_failures_keep_4096_keys_and_forget_the_one_that_failed_longest_ago(
 
 def test_key_that_keeps_failing_is_not_forgotten_for_keys_that_fail_once() -> None:
     failures = KeyFailures()
+    counted(failures, 6)
     for number in range(20_000):
+        assert failures.is_quarantined(KEY)
         failures.on_failure(KEY, 0.0)
         failures.on_failure(("posts", f"/invented/{number}", Data, ()), 0.0)
-    assert failures.is_quarantined(KEY)
 
 
 class KeyFailuresAndReference(RuleBasedStateMachine):
@@ -203,7 +209,7 @@ class KeyFailuresAndReference(RuleBasedStateMachine):
             in_a_row, spent = self.in_a_row[key], self.spent(key)
             assert self.failures.is_spent(key, self.now) is spent
             assert self.failures.is_quarantined(key) is (in_a_row >= 6)
-            extra = in_a_row < 2 or (in_a_row == 2 and not spent)
+            extra = in_a_row < 2 or (in_a_row < 6 and not spent)
             assert self.failures.may_have_extra(key, self.now) is extra
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.call import Event
+from app.call import Answer, Call, Event
 from app.errors import InvalidPayload, Overloaded, Timeout, Unreachable
 from app.resilience.events import (
     Coalesced,
@@ -146,17 +146,63 @@ async def test_retry_repeats_a_round_of_mirrors_with_its_hedges(events: list[Eve
 
 async def test_retry_and_hedge_stop_when_the_key_has_only_failed(events: list[Event]) -> None:
     mirrors = [Scripted([BUSY]) for _ in range(2)]
-    upstream, call = a_pipeline(*mirrors, events=events, retries=1, hedge=5), a_call()
-    assert await result_or_error(upstream.fetch(call)) is BUSY
-    assert [mirror.began for mirror in mirrors] == [[0.0, 1.0], [0.0]]
-    for _ in range(3):
+    upstream, first = a_pipeline(*mirrors, events=events, retries=1, hedge=5), a_call()
+    assert await result_or_error(upstream.fetch(first)) is BUSY
+    assert (first.tally.attempts, first.tally.retries, first.tally.hedges) == (3, 1, 1)
+    balance = upstream.budget.balance
+    calls = [a_call() for _ in range(4)]
+    for call in calls:
+        await result_or_error(upstream.fetch(call))
+    assert [call.tally.attempts for call in calls] == [1, 1, 1, 0]  # the last one in quarantine
+    await asyncio.sleep(60)
+    await result_or_error(upstream.fetch(probe := a_call(a_context(99.0))))
+    assert probe.tally.attempts == 1
+    assert sum(len(mirror.began) for mirror in mirrors) == 7
+    assert upstream.budget.balance == pytest.approx(min(balance + 4 * 0.2, 10))
+
+
+async def test_quarantine_stands_below_cache_and_shed_so_stale_data_may_stand_in() -> None:
+    stale = an_answer(b"old", cache_policy=a_cache_policy(0, if_error=99))
+    mirror = Scripted([stale, BUSY])
+    upstream = a_pipeline(mirror)
+    for _ in range(9):
+        answer = await upstream.fetch(a_call())
+        assert answer.data is stale.data
+    assert len(mirror.began) == 7  # one good, six in a row
+    async with leaving_nothing():
+        with pytest.raises(Overloaded, match="waiting"):
+            await upstream.fetch(Call(a_call_about(2).question, a_shed_context(5.0)))
+        await upstream.fetch(a_call())
+    shed = a_call(a_shed_context(5.0))
+    assert (await upstream.fetch(shed)).stale
+    assert (len(mirror.began), shed.tally.attempts) == (7, 0)
+
+
+async def test_quarantined_calls_that_are_equal_share_one_coalesced_probe() -> None:
+    mirror = Scripted([BUSY], seconds=0.1)
+    upstream = a_pipeline(mirror)
+    for _ in range(6):
         await result_or_error(upstream.fetch(a_call()))
     await asyncio.sleep(1)
-    for _ in range(2):  # a probe, and a call that is refused
-        await result_or_error(upstream.fetch(call := a_call()))
-    assert [len(mirror.began) for mirror in mirrors] == [4, 3]
-    assert call.tally.attempts == 0
-    assert upstream.budget.balance == pytest.approx(8.8)
+    calls = [a_call() for _ in range(5)]
+    assert (
+        await asyncio.gather(*(result_or_error(upstream.fetch(call)) for call in calls))
+        == [BUSY] * 5
+    )
+    assert [call.tally.attempts for call in calls] == [1] * 5
+    assert len(mirror.began) == 7
+
+
+async def test_coalesced_waiter_has_the_retry_that_its_leader_had_no_time_for() -> None:
+    mirror = Scripted([Unreachable("broken"), an_answer()], seconds=0.1)
+    upstream = a_pipeline(mirror, retries=1)
+    for _ in range(20):
+        upstream.latency.add(0.1)
+    calls = a_call(a_context(0.15)), a_call(a_context(5.0))
+    async with leaving_nothing():
+        results = await asyncio.gather(*(result_or_error(upstream.fetch(call)) for call in calls))
+    assert [type(result) for result in results] == [Unreachable, Answer]
+    assert mirror.began == pytest.approx([0.0, 0.1])
 
 
 async def test_hedge_goes_out_when_an_attempt_is_late(events: list[Event]) -> None:

@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +24,8 @@ class Client:
     timeout: float
     about: int
     cancel_after: float | None
+    no_cache: bool
+    no_store: bool
 
 
 CLIENTS = st.lists(
@@ -33,6 +35,8 @@ CLIENTS = st.lists(
         timeout=st.floats(0.001, 4),
         about=st.integers(0, 4),
         cancel_after=st.none() | st.floats(0, 4),
+        no_cache=st.booleans(),
+        no_store=st.booleans(),
     ),
     min_size=1,
     max_size=20,
@@ -68,6 +72,7 @@ def test_every_call_is_over_by_its_deadline_and_leaves_nothing_in_flight(
         async def mirror(call: Call) -> Answer:
             nonlocal in_flight, max_in_flight, begun
             assert now() < call.context.deadline
+            requested_at = now()
             seconds, failure = attempts[begun % len(attempts)]
             begun += 1
             in_flight += 1
@@ -79,7 +84,9 @@ def test_every_call_is_over_by_its_deadline_and_leaves_nothing_in_flight(
             if failure is not None:
                 raise failure
             return an_answer(
-                call.question.target.encode(), cache_policy=a_cache_policy(now() + 0.3, 0.3, 1.0)
+                call.question.target.encode(),
+                cache_policy=a_cache_policy(now() + 0.3, 0.3, 1.0),
+                requested_at=requested_at,
             )
 
         upstream = a_pipeline(
@@ -95,6 +102,13 @@ def test_every_call_is_over_by_its_deadline_and_leaves_nothing_in_flight(
         async def run(client: Client) -> None:
             await asyncio.sleep(client.start)
             call = a_call_about(client.about, client.start + client.timeout)
+            context = replace(
+                call.context,
+                arrived=now(),
+                no_cache=client.no_cache or client.no_store,
+                no_store=client.no_store,
+            )
+            call = replace(call, context=context)
             answer = upstream.lookup(call)
             if answer is None:
                 task = asyncio.ensure_future(result_or_error(upstream.fetch(call)))
@@ -104,6 +118,8 @@ def test_every_call_is_over_by_its_deadline_and_leaves_nothing_in_flight(
                 assert now() <= client.start + client.timeout + 0.05
                 assert isinstance(result, Answer | Failure | asyncio.CancelledError)
                 answer = result if isinstance(result, Answer) else None
+                if answer is not None and context.no_cache:
+                    assert answer.requested_at >= context.arrived
             if answer is not None:
                 assert answer.data.json == call.question.target.encode()
 

@@ -163,7 +163,6 @@ async def test_a_batch_ends_by_its_deadline_when_upstreams_never_answer(accept: 
     async with running_service(replies, each, log_level="error") as service:
         began = perf_counter()
         items = await _items(service, 20, accept, timeout_ms=500)
-        # Sixty exchanges begin in the same instant, in one process with their upstreams.
-        assert 0.49 < perf_counter() - began < 0.55 + 8 * NOISE
+        assert 0.49 < perf_counter() - began < 0.55 + NOISE
         assert [item["user_id"] for item in items if item["status"] == "ok"] == [1]
         assert await service.leaks() == []

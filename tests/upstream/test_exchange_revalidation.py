@@ -1,6 +1,8 @@
 """Revalidation of a stored answer: conditional requests and 304 (RFC 9110 §13, RFC 9111 §4.3)."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import httpx
@@ -9,6 +11,8 @@ import pytest
 from app.call import UNCACHEABLE, Answer, Call, Data, Question
 from app.errors import NotConfirmed, UpstreamStatus
 from app.settings import UpstreamSettings
+from app.upstream.client import Client
+from app.upstream.exchange import exchange
 from tests.fakes import a_call, a_context, an_answer, now, result_or_error
 from tests.upstream.mock_transport import JSON, POSTS, Body, send
 
@@ -127,6 +131,32 @@ async def test_a_304_with_the_same_validator_or_none_confirms_what_is_stored(
 async def test_as_of_is_never_before_1970_whatever_the_age_says() -> None:
     answer, _ = await revalidate(await stored_answer(etag='"a"'), age="99999999999")
     assert answer.as_of == 0
+
+
+class SlowBody(Body):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await asyncio.sleep(3)
+        async for chunk in super().__aiter__():
+            yield chunk
+
+
+@pytest.mark.parametrize("known", [None, '"a"'], ids=["200", "304"])
+async def test_an_answer_says_when_it_was_asked_for_and_not_when_it_came(known: str | None) -> None:
+    """By that, the cache knows which of two answers is the newer one."""
+    stored = None if known is None else await stored_answer(etag=known)
+    await asyncio.sleep(5)
+
+    async def slow(_: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(2)
+        if stored is not None:
+            return httpx.Response(304)
+        return httpx.Response(200, headers=JSON, stream=SlowBody(POSTS))
+
+    call = Call(replace(QUESTION, decode=Data), a_context(60.0), known=stored)
+    async with Client(httpx.MockTransport(slow)) as client:
+        ask = exchange(client, "http://mirror.test", UpstreamSettings(), lambda _: None, mirror=0)
+        answer = await ask(call)
+    assert (answer.requested_at, now()) == (5.0, 7.0 if stored else 10.0)
 
 
 async def test_a_304_with_no_store_makes_the_answer_uncacheable() -> None:

@@ -1,115 +1,125 @@
-"""Opening connections: names become addresses, addresses become sockets, sockets become TLS.
+"""Opening connections: addresses become sockets, sockets become TLS.
 
 Several addresses are tried as RFC 8305 ("Happy Eyeballs") says: by turns of their families, the
 next one as soon as one fails or is late.
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from itertools import chain, zip_longest
 
-from app.upstream.http1.connection import Connection
+from app.upstream.http1.connection import Connection, ReadBuffer
+from app.upstream.http1.resolve import Address, Resolver
 
-Address = tuple[socket.AddressFamily, tuple[object, ...]]
+Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
-_STAGGER = 0.25
+_ATTEMPT_DELAY = 0.25
 """Seconds until another address is tried beside one that does not answer (RFC 8305 §8)."""
 
 
 class Connector:
-    """Opens connections to one origin.
+    """Opens connections to any origin; `tls` makes the context of all that are `https`."""
 
-    Its name is looked up anew for each of them, but not twice at the same time: a name server that
-    hangs must not take all the threads that look up names.
-    """
-
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, tls: Callable[[], ssl.SSLContext], resolver: Resolver) -> None:
         self._tls = tls
+        self._context: ssl.SSLContext | None = None
+        self._resolver = resolver
         self._loop = asyncio.get_running_loop()
-        self._lookup: asyncio.Task[list[Address]] | None = None
+        self._buffer = ReadBuffer()
 
-    async def open(self) -> Connection:
+    async def open(self, origin: Origin) -> Connection:
         """A connection that is ready for a request. Raises `OSError`, `ssl.SSLError` among them."""
-        opened = await _first_of(self._loop, await self._addresses())
+        scheme, host, port = origin
+        sock = await _first_of(self._loop, await self._resolver.resolve(host, port))
+        connection = Connection(self._loop, self._buffer)
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop),
-                sock=opened,
-                ssl=self._tls,
-                server_hostname=self._host if self._tls else None,
-            )
+            if scheme == "https":
+                await self._start_tls(connection, sock, host)
+            else:
+                await self._loop.create_connection(lambda: connection, sock=sock)
         except BaseException:
-            # Given up within a handshake, the loop would wait for a peer that hangs.
-            with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
+            connection.abort()
             raise
         return connection
 
-    async def _addresses(self) -> list[Address]:
-        if self._lookup is None:
-            self._lookup = asyncio.create_task(self._look_up())
-            self._lookup.add_done_callback(self._on_looked_up)
-        return await asyncio.shield(self._lookup)
+    async def _start_tls(self, connection: Connection, sock: socket.socket, host: str) -> None:
+        plain, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
+        name = host.removesuffix(".")  # RFC 6066 §3
+        try:
+            transport = await self._loop.start_tls(
+                plain, connection, self._tls_context(), server_hostname=name
+            )
+        except BaseException:
+            # Both loops would go on with the handshake, or end it politely, and wait for a peer
+            # that hangs.
+            plain.abort()
+            raise
+        assert transport is not None
+        connection.connection_made(transport)
 
-    async def _look_up(self) -> list[Address]:
-        infos = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in infos))
-        first = [address for address in addresses if address[0] == addresses[0][0]]
-        others = [address for address in addresses if address[0] != addresses[0][0]]
-        turns = chain.from_iterable(zip_longest(first, others))
-        return [address for address in turns if address is not None]
-
-    def _on_looked_up(self, lookup: asyncio.Task[list[Address]]) -> None:
-        self._lookup = None
-        if not lookup.cancelled():
-            lookup.exception()  # whoever waited for it has raised it
+    def _tls_context(self) -> ssl.SSLContext:
+        """Made once: it takes some ten milliseconds to read all certificates."""
+        if self._context is None:
+            self._context = self._tls()
+        return self._context
 
 
 async def _first_of(loop: asyncio.AbstractEventLoop, addresses: list[Address]) -> socket.socket:
-    """The first socket that connects; the others are closed."""
+    """The first socket that connects. If none does, raises what the first to fail has raised."""
     if len(addresses) == 1:
         return await _connected(loop, addresses[0])
-    failure: OSError = OSError("the name has no address")
+    waiting = by_turns(addresses)
     attempts: set[asyncio.Task[socket.socket]] = set()
-    waiting = list(reversed(addresses))
+    failures: list[OSError] = []
     try:
         while waiting or attempts:
             if waiting:
-                attempts.add(asyncio.create_task(_connected(loop, waiting.pop())))
-            done, attempts = await asyncio.wait(
+                attempts.add(loop.create_task(_connected(loop, waiting.pop(0))))
+            done, _ = await asyncio.wait(
                 attempts,
-                timeout=_STAGGER if waiting else None,
+                timeout=_ATTEMPT_DELAY if waiting else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             for attempt in done:
-                error = attempt.exception()
-                if error is None:
-                    attempts |= done - {attempt}
+                attempts.remove(attempt)
+                try:
                     return attempt.result()
-                if not isinstance(error, OSError):
-                    raise error
-                failure = error
-        raise failure
+                except OSError as error:
+                    failures.append(error)
     finally:
         for attempt in attempts:
             attempt.cancel()
-        for result in await asyncio.gather(*attempts, return_exceptions=True):
-            if isinstance(result, socket.socket):
-                result.close()
+            attempt.add_done_callback(_close)
+        if attempts:
+            await asyncio.wait(attempts)
+    raise failures[0] if failures else OSError("the name has no address")
+
+
+def by_turns(addresses: list[Address]) -> list[Address]:
+    """Their families by turns, beginning with that of the first (RFC 8305 §4)."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    turns = chain.from_iterable(zip_longest(first, others))
+    return [address for address in turns if address is not None]
 
 
 async def _connected(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
     family, where = address
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        opened.setblocking(False)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(opened, where)
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, where)
     except BaseException:
-        opened.close()
+        sock.close()
         raise
-    return opened
+    return sock
+
+
+def _close(attempt: asyncio.Task[socket.socket]) -> None:
+    """What was not needed: it may have connected before it was cancelled."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()

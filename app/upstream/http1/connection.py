@@ -1,197 +1,178 @@
-"""One HTTP/1.1 connection to an upstream: one request at a time, and its response.
-
-llhttp parses. Around it, what a response may cost us is bounded: its head, its 1xx, and what is
-read of its body before somebody wants it (RFC 9112).
-"""
+"""One HTTP/1.1 connection to an upstream: one request at a time, and its response."""
 
 import asyncio
-from typing import NamedTuple, cast
+import ssl
+from typing import Any, cast
 
-import httptools
 import httpx
 
-from app.upstream.http1.body import Body
+from app.upstream.http1.response import Head, Response
 
-_MAX_HEAD = 65_536
-"""Bytes of status line and fields, trailers included."""
-_MAX_FIELDS = 256
-_MAX_INFORMATIONAL = 8
-"""1xx before the response; each is one more head to read."""
-
-_NO_BODY = frozenset({204, 304})
-
-
-class Head(NamedTuple):
-    status: int
-    fields: list[tuple[bytes, bytes]]
+_BUFFERED = 65_536
+"""Bytes of a body that may wait to be read, before the upstream has to wait."""
+_READ = 65_536
+_TLS_READ = _READ + 17_408
+"""One TLS record more (RFC 8446 §5.2)."""
 
 
 class StaleConnectionError(Exception):
-    """It was used before, and ended before the first byte of this response (RFC 9112 §9.3.1)."""
+    """It ended after a response, and before the first byte of the next (RFC 9112 §9.3.1)."""
 
 
-class Connection(asyncio.Protocol):
+class ReadBuffer:
+    """What all connections of one event loop read into: it tells of a read before the next."""
+
+    def __init__(self) -> None:
+        self.whole = memoryview(bytearray(_TLS_READ))
+        self.usual = self.whole[:_READ]
+
+
+class Connection(asyncio.BufferedProtocol):
     """Errors are httpx's: `RemoteProtocolError` for what is not HTTP or ends early, `ReadError` for
     a connection that breaks.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, buffer: ReadBuffer) -> None:
         self._loop = loop
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self._buffer = buffer
         self._transport: asyncio.Transport | None = None
-        self._exchanges = 0
+        self._response = Response()
         self._busy = False
-        self._reset()
-        self.reusable = True
-        """Whether another request may follow: nothing of this one is left, nor anything unasked."""
-        self.closed = False
+        self._unanswered = False
+        """Whether a response has come to its end here, and no byte has arrived since."""
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        # Not the error itself: its traceback would keep us alive.
+        self._failure: tuple[type[Exception], str, Exception | None] | None = None
+        self.reusable = False
+        """Whether a request may be sent: nothing is left of the last one, and nothing else came."""
         self.expires = 0.0
-        self.idle_since = 0.0
-
-    def _reset(self) -> None:
-        self._fields: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
-        self._informational = 0
-        self._started = False
-        self._until_eof = False
-        self._head: asyncio.Future[Head] | None = None
-        self._body: Body | None = None
+        self.idle_until = 0.0
 
     async def request(self, data: bytes) -> Head:
         """Send a request, and wait for the head of its final response."""
-        if self._transport is None or not self.reusable:
-            raise StaleConnectionError
-        if self._exchanges:
-            self._reset()
-        self._exchanges += 1
+        if not self.reusable:
+            raise self._error()
+        assert self._transport is not None
+        response = self._response
+        response.begin()
         self._busy = True
-        self._head = self._loop.create_future()
-        self._body = Body(self._loop, self._transport)
+        self.reusable = False
         self._transport.write(data)
-        return await self._head
+        while response.head is None:
+            if self._failure is not None:
+                raise self._error()
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return response.head
 
     async def read(self) -> bytes:
-        """The next part of the body; nothing at its end."""
-        assert self._body is not None
-        return await self._body.read()
+        """What has arrived of the body, as soon as something has; nothing at its end."""
+        response = self._response
+        while not response.buffered:
+            if response.complete:
+                return b""
+            if self._failure is not None:
+                raise self._error()
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self._paused:
+            self._paused = False
+            if self._transport is not None:
+                self._transport.resume_reading()
+        return response.take()
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the response has come to its end."""
-        return self._body is not None and self._body.ended
+    def finish(self) -> bool:
+        """Whether the response has come to its end. What is unread of it is dropped."""
+        self._response.take()
+        return self._response.complete
 
     def abort(self) -> None:
         """Close at once. A polite end of TLS would wait for a peer that hangs."""
-        self.closed = True
-        self.reusable = False
-        if self._transport is not None:
-            self._transport.abort()
+        self._fail(httpx.ReadError, "the connection was closed here")
 
     # asyncio's callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.reusable = self._failure is None  # over TLS, something may have arrived already
+        if transport.get_extra_info("ssl_object") is not None:
+            # While we pause, the socket must not be read either: at its end, uvloop drops what is
+            # not decrypted yet.
+            cast("Any", transport).set_read_buffer_limits(high=1, low=0)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # Over TLS, `sizehint` bytes have arrived. If what we leave were but the rest of a record,
+        # nothing would keep uvloop from reading on.
+        is_last_record = _READ < sizehint <= _TLS_READ
+        return self._buffer.whole if is_last_record else self._buffer.usual
+
+    def buffer_updated(self, nbytes: int) -> None:
         if not self._busy:  # it answers nothing, and must not become the next request's answer
-            self.abort()
+            self._end(None)
             return
-        self._started = True
-        assert self._parser is not None
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail("the upstream switched protocols")
-        except httptools.HttpParserError as error:
-            if not self._busy:
-                self.abort()  # what follows the response is nobody's
-            else:
-                self._fail(_reason(error))
+        self._unanswered = False
+        response = self._response
+        response.feed(self._buffer.whole[:nbytes])
+        if response.complete:
+            self._complete()
+        elif response.error is not None:
+            self._fail(httpx.RemoteProtocolError, response.error)
+        elif response.buffered > _BUFFERED and not self._paused:
+            assert self._transport is not None
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
 
     def eof_received(self) -> None:
-        self.reusable = False
+        if self._busy and self._response.until_eof and self._is_closure():
+            self._response.end()
+            self._complete()
+        self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
-        self.reusable = False
-        self._transport = None
-        if self._busy:
-            self._end_early(exc)
-        self._parser = None  # which refers to us
+        self._end(exc)
 
-    # llhttp's callbacks
-
-    def on_message_begin(self) -> None:
-        if not self._busy:
-            raise _Refused("a second response to one request")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > _MAX_HEAD or len(self._fields) >= _MAX_FIELDS:
-            raise _Refused("the head of the response is too large")
-        if self._head is not None and not self._head.done():  # else it is a trailer
-            self._fields.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if 100 <= status < 200:
-            self._informational += 1
-            if self._informational > _MAX_INFORMATIONAL:
-                raise _Refused("there is no end to the informational responses")
-            return
-        self._until_eof = status not in _NO_BODY and not _has_framing(self._fields)
-        if self._head is not None and not self._head.done():
-            self._head.set_result(Head(status, self._fields))
-
-    def on_body(self, body: bytes) -> None:
-        assert self._body is not None
-        self._body.put(body)
-
-    def on_message_complete(self) -> None:
-        if self._head is None or not self._head.done():  # of a 1xx: the response is still to come
-            self._fields, self._head_size = [], 0
-            return
+    def _complete(self) -> None:
         self._busy = False
-        assert self._parser is not None
-        assert self._body is not None
-        if self._until_eof or not self._parser.should_keep_alive():
-            self.reusable = False
-        self._body.end()
+        self._unanswered = True
+        self.reusable = self._response.keep_alive
 
-    def _end_early(self, exc: Exception | None) -> None:
-        if self._until_eof and exc is None:
-            self.on_message_complete()
-        elif self._exchanges > 1 and not self._started:
-            self._end(StaleConnectionError())
+    def _is_closure(self) -> bool:
+        """RFC 9112 §9.8: over TLS, an end counts if it was said. asyncio does not tell."""
+        assert self._transport is not None
+        tls = self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)
+        except ssl.SSLError:
+            return False
+
+    def _end(self, exc: Exception | None) -> None:
+        if self._unanswered:
+            self._fail(StaleConnectionError, "the connection ended while it was idle")
         elif exc is not None:
-            error = httpx.ReadError("the connection broke")
-            error.__cause__ = exc
-            self._end(error)
+            self._fail(httpx.ReadError, "the connection broke", exc)
         else:
-            self._fail("the connection ended before the response did")
+            self._fail(httpx.RemoteProtocolError, "the connection ended before the response did")
 
-    def _fail(self, reason: str) -> None:
-        self._end(httpx.RemoteProtocolError(reason))
-
-    def _end(self, error: Exception) -> None:
+    def _fail(self, kind: type[Exception], reason: str, cause: Exception | None = None) -> None:
         self._busy = False
-        self.abort()
-        if self._head is not None and not self._head.done():
-            self._head.set_exception(error)
-        if self._body is not None:
-            self._body.fail(error)
+        self.reusable = False
+        if self._failure is None:
+            self._failure = kind, reason, cause
+            self._response.close()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+        self._wake()
 
+    def _error(self) -> Exception:
+        assert self._failure is not None, "there was no reason to use it"
+        kind, reason, cause = self._failure
+        error = kind(reason)
+        error.__cause__ = cause
+        return error
 
-class _Refused(Exception):
-    """Raised within the parser, which wraps it."""
-
-
-def _reason(error: httptools.HttpParserError) -> str:
-    refused = error.__context__
-    return str(refused) if isinstance(refused, _Refused) else "the response is not HTTP"
-
-
-def _has_framing(fields: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the response says where it ends (RFC 9112 §6.3); else it is the connection's end."""
-    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

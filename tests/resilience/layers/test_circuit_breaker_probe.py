@@ -169,8 +169,9 @@ async def test_probe_that_is_ended_with_the_service_counts_neither_way() -> None
         (0, 0, "open"),
         (3, 0, "open"),  # it is well elsewhere: each of its calls would be the next probe
         (2, 2, "open"),  # the third that counts
-        (5, 5, "half_open"),  # in quarantine with this one, and has counted enough
-        (9, 9, "half_open"),
+        (3, 4, "open"),
+        (3, 5, "half_open"),  # in quarantine with this one, and has counted enough
+        (3, 9, "half_open"),
     ],
 )
 async def test_probe_for_a_key_in_quarantine_does_not_keep_the_circuit_open(
@@ -178,7 +179,7 @@ async def test_probe_for_a_key_in_quarantine_does_not_keep_the_circuit_open(
 ) -> None:
     """Else the key that is asked for most would be the first to probe, again and again."""
     breaker, call, failures = await a_half_open_breaker(), a_call_about(0), KeyFailures()
-    failed(failures, call, counted - in_a_row, now())
+    failed(failures, call, max(counted - in_a_row, 0), now())
     failures.on_success(call.key, now())
     failed(failures, call, in_a_row, now())
     await result_or_error(protected(FakeUpstream(0, BROKEN), breaker, failures=failures)(call))

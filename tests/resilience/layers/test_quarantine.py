@@ -41,7 +41,7 @@ def counting(upstream: Fetch, failures: KeyFailures) -> Fetch:
 
 async def test_quarantine_passes_on_the_calls_of_keys_that_do_not_only_fail() -> None:
     call, upstream = a_call_about(0), FakeUpstream(0, BROKEN)
-    fetch = quarantined(upstream, failed(KeyFailures(), call, 2))
+    fetch = quarantined(upstream, failed(KeyFailures(), call, 5))
     async with leaving_nothing():
         for _ in range(5):
             assert await result_or_error(fetch(call)) is BROKEN
@@ -65,7 +65,7 @@ async def test_quarantine_asks_for_a_key_that_only_fails_once_a_second() -> None
     for _ in range(1000):
         results.append(await result_or_error(fetch(a_call_about(0))))
         await asyncio.sleep(0.01)
-    assert upstream.began == pytest.approx([n / 100 for n in range(6)] + [*range(1, 10)], abs=0.15)
+    assert upstream.began == pytest.approx([*(n / 100 for n in range(6)), *range(1, 10)], abs=0.15)
     assert len([one for one in results if isinstance(one, CircuitOpen)]) == 1000 - 15
 
 

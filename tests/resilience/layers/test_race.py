@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Callable, Sequence
 from math import inf
 
 import pytest
@@ -8,12 +7,12 @@ from app.call import Answer, Call, Event
 from app.errors import CircuitOpen, Failure, InvalidPayload, Overloaded, UpstreamStatus
 from app.resilience.budget import RetryBudget
 from app.resilience.events import BudgetSpent, Hedging
+from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from tests.fakes import FakeUpstream, a_call, a_context, now, result_or_error
 from tests.resilience.races import (
     ABSENT,
     BROKEN,
-    BUG,
     REFUSED,
     Hedge,
     Mirror,
@@ -22,7 +21,7 @@ from tests.resilience.races import (
     racing,
     result_leaving_nothing,
 )
-from tests.resilience.states import a_budget_of, a_latency
+from tests.resilience.states import a_budget_of, a_latency, failed
 
 pytestmark = pytest.mark.anyio
 
@@ -260,89 +259,23 @@ async def test_hedges_make_every_call_quick_where_one_attempt_in_twenty_is_slow(
     assert len(mirror.began) <= 300 * 1.06
 
 
-# Losers, cancellations and bugs
-
-
-async def test_race_awaits_its_cancelled_losers_before_it_gives_the_answer() -> None:
-    winner = Mirror((1.0, None))
-    losers = [Mirror(NEVER_ENDS, closing=each) for each in (0.25, 0.5, 0.25)]
-    fetch = racing(*losers, winner, hedge=0.0)
-    assert await result_leaving_nothing(fetch(a_call())) is winner.answer
-    assert [loser.closed for loser in losers] == [1, 1, 1]
-    assert now() == 1.5
-
-
-async def test_race_that_is_cancelled_leaves_nothing_in_flight() -> None:
-    mirrors = [Mirror(NEVER_ENDS, closing=each) for each in (0.25, 0.5, 0.25)]
-    result = await result_leaving_nothing(racing(*mirrors, hedge=0.25)(a_call()), 2.0)
-    assert isinstance(result, asyncio.CancelledError)
-    assert [mirror.closed for mirror in mirrors] == [1, 1, 1]
-    assert now() == 2.5
-
-
-@pytest.mark.parametrize("first", [(1.0, None), NEVER_ENDS], ids=["won", "not won"])
-async def test_race_that_is_cancelled_while_its_losers_close_leaves_nothing_in_flight(
-    first: tuple[float, Exception | None],
+@pytest.mark.parametrize("first", [(2.0, None), (0.5, BROKEN)], ids=["late", "failed"])
+async def test_hedge_does_not_go_out_for_a_key_that_only_fails(
+    events: list[Event], first: tuple[float, Exception | None]
 ) -> None:
-    mirrors = [Mirror(first), Mirror(NEVER_ENDS, closing=1.0), Mirror(NEVER_ENDS, closing=1.0)]
-    result = await result_leaving_nothing(racing(*mirrors, hedge=0.0)(a_call()), 1.25, 0.25)
-    assert isinstance(result, asyncio.CancelledError)
-    assert [mirror.closed for mirror in mirrors[1:]] == [1, 1]
+    other, call = Mirror((0.0, None)), a_call()
+    failures = failed(KeyFailures(), call, 6)
+    fetch = racing(Mirror(first), other, failures=failures, budget=a_budget_of(0), events=events)
+    await result_leaving_nothing(fetch(call))
+    assert (other.began, events) == ([], [])  # nor does it ask the budget
 
 
-@pytest.mark.parametrize("hedge", [0.0, 0.25])
-async def test_race_raises_a_bug_and_cancels_the_other_attempts(hedge: float) -> None:
-    buggy, slow = Mirror((1.0, BUG)), Mirror(NEVER_ENDS, closing=0.5)
-    fetch = racing(buggy, slow, hedge=hedge, budget=a_budget_of(1))
-    assert await result_leaving_nothing(fetch(a_call())) is BUG
-    assert (now(), slow.closed) == (1.5, 1)
-
-
-class FailsWhenCancelled(Mirror):
-    def __init__(self, error: Exception) -> None:
-        super().__init__(NEVER_ENDS)
-        self._error = error
-
-    async def __call__(self, call: Call) -> Answer:
-        try:
-            return await super().__call__(call)
-        except asyncio.CancelledError:
-            raise self._error from None
-
-
-@pytest.mark.parametrize(
-    "loser",
-    [lambda: Mirror((1.0, BUG)), lambda: FailsWhenCancelled(BUG)],
-    ids=["at the same time", "when it is cancelled"],
-)
-async def test_race_raises_the_bug_of_a_loser(loser: Callable[[], Mirror]) -> None:
-    winner, slow = Mirror((1.0, None)), Mirror(NEVER_ENDS, closing=0.5)
-    fetch = racing(winner, loser(), slow, hedge=0.0)
-    assert await result_leaving_nothing(fetch(a_call())) is BUG
-    assert slow.closed == 1
-
-
-async def test_race_ignores_a_loser_that_fails_when_it_is_cancelled() -> None:
-    winner = Mirror((1.0, None))
-    fetch = racing(winner, FailsWhenCancelled(BROKEN), hedge=0.0)
-    assert await result_leaving_nothing(fetch(a_call())) is winner.answer
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1.0])
-@pytest.mark.parametrize("ends", [(BROKEN, None, BROKEN), (None, ABSENT, None), (ABSENT, BROKEN)])
-async def test_race_gives_an_answer_or_not_found_if_a_failure_comes_at_the_same_time(
-    seconds: float, ends: Sequence[Exception | None]
-) -> None:
-    mirrors = [Mirror((seconds, end)) for end in ends]
-    result = await result_leaving_nothing(racing(*mirrors, hedge=0.0)(a_call()))
-    assert result in [ABSENT, *(mirror.answer for mirror in mirrors)]
-
-
-async def test_hedge_does_not_go_out_if_an_answer_comes_at_the_same_time_as_a_failure(
-    events: list[Event],
-) -> None:
-    broken, good, other = Mirror((1.0, BROKEN)), Mirror((0.25, None)), Mirror((0.0, None))
-    call, budget = a_call(), RetryBudget(0.0)
-    fetch = racing(broken, good, other, hedge=0.75, budget=budget, events=events)
-    assert await result_leaving_nothing(fetch(call)) is good.answer
-    assert (other.began, budget.balance, events) == ([], 9.0, [Hedging(call)])
+async def test_race_begins_with_a_mirror_that_did_not_say_retry_after() -> None:
+    busy = UpstreamStatus(503, retry_after=5.0)
+    mirrors = Mirror((0.0, busy), (0.0, None)), Mirror((0.0, None))
+    fetch = racing(*mirrors)
+    for _ in range(4):
+        assert await result_leaving_nothing(fetch(a_call())) is mirrors[1].answer
+    assert attempts_of(*mirrors) == [[0.0], [0.0] * 4]
+    await asyncio.sleep(5)
+    assert await result_leaving_nothing(fetch(a_call())) is mirrors[0].answer
