@@ -138,7 +138,8 @@ class Answer:
     """Good data from an upstream; `as_of` says when they were good, in Unix seconds.
 
     `stale` is last good data in place of an answer that could not be had. `requested_at` is when
-    the exchange began, an instant of the event loop's clock.
+    the exchange began, an instant of the event loop's clock. `waited` are the seconds for which we
+    had other things to do: they say nothing of the upstream.
     """
 
     data: Data
@@ -146,6 +147,18 @@ class Answer:
     cache_policy: CachePolicy = UNCACHEABLE
     stale: bool = False
     requested_at: float = 0.0
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an exchange has brought: `size` bytes, and the answer that they can be decoded into.
+
+    `decode` raises `InvalidPayload` if they cannot.
+    """
+
+    size: int
+    decode: Callable[[], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +177,7 @@ class Call:
         return (question.upstream, question.target, question.decode, self.context.headers)
 
 
+Exchange = Callable[[Call], Awaitable[Reply]]
 Fetch = Callable[[Call], Awaitable[Answer]]
 Layer = Callable[[Fetch], Fetch]
 

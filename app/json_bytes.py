@@ -1,6 +1,6 @@
 """JSON joined from parts that are JSON already, so that data are serialised only once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 
@@ -13,10 +13,6 @@ def json_object(members: Mapping[str, bytes]) -> bytes:
 def _object_format(names: tuple[str, ...]) -> bytes:
     """The cache stays small: its keys are the shapes of the objects that we send."""
     return b"{%b}" % b",".join(b'"%b":%%b' % name.encode() for name in names)
-
-
-def json_array(items: Iterable[bytes]) -> bytes:
-    return b"[%b]" % b",".join(items)
 
 
 def json_bool(value: bool) -> bytes:

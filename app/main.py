@@ -1,5 +1,6 @@
 """The wiring: one application of settings, client, pipelines and routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +17,7 @@ from app.problems import handlers as problems
 from app.resilience.events import emit_to_watcher
 from app.resilience.pipeline import pipeline
 from app.resilience.store import Store
+from app.server.answer_memory import AnswerMemory
 from app.server.middleware import RequestMiddleware
 from app.server.route_cache import RouteCache, RouteCacheMiddleware
 from app.settings import Settings
@@ -84,7 +86,7 @@ def _transport(settings: Settings) -> Transport:
 def _service_state(
     settings: Settings, client: Client, log: logs.Log, route_cache: RouteCache
 ) -> ServiceState:
-    store = Store()
+    store, decoding = Store(), asyncio.Lock()
     log_event = logs.event_logger(log)
 
     def emit(event: Event) -> None:
@@ -99,6 +101,7 @@ def _service_state(
             ],
             upstream,
             store=store,
+            decoding=decoding,
             request_timeout=settings.request_timeout,
             emit=emit,
         )
@@ -112,4 +115,5 @@ def _service_state(
         forwarded=frozenset(name.encode() for name in forwarded),
         vary=", ".join(("Accept", *forwarded)),
         route_cache=route_cache,
+        answers=AnswerMemory(settings.answer_max),
     )

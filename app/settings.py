@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     fan_out: Count = 10
     batch_max: Count = 100
     connections: Count = 1000
+    answer_max: Annotated[int, Field(ge=1, le=2**40)] = 67_108_864
     drain_seconds: SecondsOrZero = 0.0
     forward_headers: HeaderNames = ()
     explain: Annotated[Literal["auto", "on", "off"], AnyCase] = "auto"

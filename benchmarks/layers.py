@@ -25,8 +25,11 @@ from app.call import (
     Call,
     Context,
     Data,
+    Exchange,
     Fetch,
+    Layer,
     Question,
+    Reply,
 )
 from app.composition.outcome import Outcomes, cached_outcomes
 from app.composition.scheduler import gather
@@ -116,9 +119,10 @@ def _stacks(settings: Settings) -> dict[str, Stack]:
 
     def all_layers(cache_policy: CachePolicy) -> Stack:
         measured = pipeline(
-            [_exchange(cache_policy)],
+            [_replying(_exchange(cache_policy))],
             upstream,
             store=_full_store(),
+            decoding=asyncio.Lock(),
             request_timeout=settings.request_timeout,
             emit=emit,
         )
@@ -131,7 +135,7 @@ def _stacks(settings: Settings) -> dict[str, Stack]:
     cached = Cached(exchange, Store(), background, emit, settings.request_timeout)
     bulkhead = Bulkhead(upstream.concurrency, latency, upstream.attempt_timeout, time)
     seconds = upstream.attempt_timeout
-    layers = {
+    layers: dict[str, Layer] = {
         "coalesce": coalesce(latency, emit),
         "shed": shed(emit),
         "quarantine": quarantine(failures, background, request_timeout=settings.request_timeout),
@@ -161,6 +165,14 @@ def _exchange(cache_policy: CachePolicy) -> Fetch:
         return answer
 
     return send
+
+
+def _replying(fetch: Fetch) -> Exchange:
+    async def exchange(call: Call) -> Reply:
+        answer = await fetch(call)
+        return Reply(len(answer.data.json), lambda: answer)
+
+    return exchange
 
 
 def _full_store() -> Store:

@@ -17,6 +17,7 @@ from chaos.disconnect import disconnect
 from chaos.figures import Figure
 from chaos.hedging import hedging
 from chaos.isolation import isolation
+from chaos.large_batches import large_batches
 from chaos.outage import outage, stale
 from chaos.overload import overload
 from chaos.slow_reader import slow_reader
@@ -32,6 +33,7 @@ SCENARIOS: dict[str, Scenario] = {
     "hedging": hedging,
     "sections": sections,
     "batch": batch,
+    "large_batches": large_batches,
     "disconnect": disconnect,
     "slow_reader": slow_reader,
     "soak": soak,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -16,11 +16,13 @@ from app.api.openapi.responses import BATCH
 from app.api.params import Include, Require, TimeoutMs, UserIds, parse_sections, prefers
 from app.api.responses import complete_response, partial_response
 from app.composition.models import view_models
-from app.composition.outcome import Outcome, cached_outcomes
+from app.composition.outcome import Outcome, cached_outcomes, none_within, without_data
 from app.composition.result import ViewResult
 from app.composition.scheduler import PlanRun, Step, compose
+from app.composition.section import FAILED_SIZE
 from app.composition.view import Plan
-from app.json_bytes import json_array, json_bool, json_object, json_text
+from app.json_bytes import json_bool, json_object, json_text
+from app.server.answer_memory import LargeAnswer, LargeResponse
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
@@ -63,9 +65,10 @@ async def get_overviews(
         return overview.plan(user, included, required)
 
     context = request_context(request, fan_out, timeout_ms, plan_of(users[0]))
+    answer = state.answers.begin()
     completed = _completed(
         compose(
-            map(plan_of, users),
+            (plan_of(user) for user in users if not answer.full),
             context,
             state.fetch,
             lambda plan: cached_outcomes(plan, context, state.lookup),
@@ -76,7 +79,7 @@ async def get_overviews(
     RequestState.of(request.scope).log_fields = log.fields
     if prefers(request, NDJSON):
         return ClosingStreamingResponse(_lines(completed, log), NDJSON, {"Vary": state.vary})
-    return await _answer(request, users, completed, log)
+    return await _answer(request, [plan_of(user) for user in users], completed, log, answer)
 
 
 def _distinct(users: Sequence[int], batch_max: int) -> list[int]:
@@ -129,43 +132,67 @@ class _BatchLog:
 async def _lines(completed: AsyncGenerator[PlanRun], log: _BatchLog) -> AsyncGenerator[bytes]:
     async with aclosing(completed):
         async for run in completed:
-            yield _item(run, log) + b"\n"
+            result = ViewResult(run.plan, run.outcomes)
+            log.add(result)
+            yield _item(result) + b"\n"
 
 
 async def _answer(
-    request: Request, users: Sequence[int], completed: AsyncGenerator[PlanRun], log: _BatchLog
+    request: Request,
+    plans: Sequence[Plan],
+    completed: AsyncGenerator[PlanRun],
+    log: _BatchLog,
+    answer: LargeAnswer,
 ) -> Response:
+    """All items in one answer. Those for which it has no room fail, the others do not."""
     items: dict[int, bytes] = {}
     outcomes: dict[str, Outcome] = {}
+    failed_size = len(plans[0].view.sections) * FAILED_SIZE
+    answer.take(len(plans) * failed_size)
     async with CancelOnDisconnect(request.receive), aclosing(completed):
         async for run in completed:
-            user = run.plan.subject
-            items[user] = _item(run, log)
-            outcomes |= {f"{user} {name}": outcome for name, outcome in run.outcomes.items()}
-
-    def body() -> bytes:
-        ordered = json_array(items[user] for user in users)
-        return json_object({"complete": json_bool(log.complete), "items": ordered})
-
+            result = ViewResult(run.plan, run.outcomes)
+            item = _item(result)
+            if answer.take(len(item) - failed_size):
+                log.add(result)
+                items[run.plan.subject] = item
+                for name, outcome in run.outcomes.items():
+                    outcomes[f"{run.plan.subject} {name}"] = without_data(outcome)
+    for plan in plans:
+        if plan.subject not in items:
+            result = ViewResult(plan, none_within(plan))
+            log.add(result)
+            items[plan.subject] = _item(result)
     headers = {
         "Vary": service_state(request).vary,
         "X-Complete": "true" if log.complete else "false",
     }
-    if not log.complete:
-        return partial_response(headers, body())
-    now = asyncio.get_running_loop().time()
-    return complete_response(request, outcomes, headers, now, body)
+    if log.complete:
+        now = asyncio.get_running_loop().time()
+        response = complete_response(request, outcomes, headers, now, bytes)
+        if response.status_code == 304:
+            return response
+    else:
+        response = partial_response(headers, b"")
+    return LargeResponse(response, answer, _parts(plans, items, log.complete))
 
 
-def _item(run: PlanRun, log: _BatchLog) -> bytes:
-    """One item as JSON, and in the log."""
-    result = ViewResult(run.plan, run.outcomes)
-    log.add(result)
-    view = run.plan.view
+def _parts(plans: Sequence[Plan], items: dict[int, bytes], complete: bool) -> Iterator[bytes]:
+    yield b'{"complete":%b,"items":[' % json_bool(complete)
+    for place, plan in enumerate(plans):
+        if place:
+            yield b","
+        yield items.pop(plan.subject)
+    yield b"]}"
+
+
+def _item(result: ViewResult) -> bytes:
+    """One item as JSON."""
+    view = result.plan.view
     status, member = ("ok", view.name) if result.failure is None else ("failed", "error")
     return json_object(
         {
-            view.identifier: b"%d" % run.plan.subject,
+            view.identifier: b"%d" % result.plan.subject,
             "status": json_text(status),
             member: result.to_json(),
         }

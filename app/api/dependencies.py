@@ -15,6 +15,7 @@ from app.api.params import extract_trace_headers, read_cache_control
 from app.call import Admission, Answer, Call, Context, Emit
 from app.composition.view import Plan
 from app.resilience.pipeline import Upstream
+from app.server.answer_memory import AnswerMemory
 from app.server.request_state import RequestState
 from app.server.route_cache import RouteCache
 from app.settings import Settings
@@ -29,6 +30,7 @@ class ServiceState:
     forwarded: frozenset[bytes]
     vary: str
     route_cache: RouteCache
+    answers: AnswerMemory
     draining: bool = False
 
     def lookup(self, call: Call) -> Answer | None:

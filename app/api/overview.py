@@ -16,11 +16,13 @@ from app.api.params import Explain, Include, Require, TimeoutMs, UserId, parse_s
 from app.api.responses import ResponseCache, cache_status, respond, server_timing
 from app.call import Context
 from app.composition.models import view_models
-from app.composition.outcome import Outcomes, cached_outcomes
+from app.composition.outcome import Outcomes, cached_outcomes, data_size, within
 from app.composition.result import ViewResult
 from app.composition.scheduler import compose, gather
+from app.composition.section import FAILED_SIZE
 from app.composition.timeline import Recorder
 from app.composition.view import Plan
+from app.server.answer_memory import LargeAnswer, LargeResponse
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
@@ -126,6 +128,12 @@ class ViewRequest:
             if response is not None:
                 request_state.log_fields = _COMPLETE
                 return response
+        large: LargeAnswer | None = None
+        if data_size(outcomes) > state.answers.small:
+            large = state.answers.begin()
+            room = large.room - len(outcomes) * FAILED_SIZE
+            outcomes = within(self.plan, outcomes, room)
+            large.take(data_size(outcomes))
         result = ViewResult(self.plan, outcomes)
         request_state.log_fields = result.log_fields()
         headers = {
@@ -135,6 +143,8 @@ class ViewRequest:
             "Server-Timing": server_timing(self.plan, outcomes, perf_counter() - began, now),
         }
         response = respond(request, result, headers, now, recorder.to_json() if recorder else None)
+        if large is not None and response.status_code != 304:
+            return LargeResponse(response, large, [bytes(response.body)])
         if reusable and result.complete and response.status_code == 200:
             self._responses.put(outcomes, now, response)
         return response

@@ -70,6 +70,9 @@ class Skipped(BaseModel):
     status: Literal["skipped"]
 
 
+FAILED_SIZE = 512
+"""Bytes in an answer that a failed section hardly needs."""
+
 SKIPPED = b'{"status":"skipped"}'
 
 

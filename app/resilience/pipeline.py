@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from time import perf_counter
+from typing import TypeVar
 
-from app.call import Answer, CachedFetch, Call, Emit, Fetch, Layer
+from app.call import Answer, CachedFetch, Call, Emit, Exchange, Fetch
 from app.resilience.breaker import Breaker
 from app.resilience.budget import RetryBudget
 from app.resilience.bulkhead import Bulkhead
+from app.resilience.decoding import decoded
 from app.resilience.key_failures import KeyFailures
 from app.resilience.latency import Latency
 from app.resilience.layers.cache import cache
@@ -30,6 +32,8 @@ from app.resilience.mirrors import RoundRobin, round_robin
 from app.resilience.store import Store
 from app.settings import UpstreamSettings
 from app.tasks import BackgroundTasks
+
+F = TypeVar("F", Exchange, Fetch)
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ class Upstream:
 
 
 def pipeline(
-    mirrors: Sequence[Fetch],
+    mirrors: Sequence[Exchange],
     settings: UpstreamSettings,
     *,
     store: Store,
+    decoding: asyncio.Lock,
     request_timeout: float,
     emit: Emit,
     clock: Callable[[], float] = perf_counter,
@@ -66,8 +71,9 @@ def pipeline(
     """Wrap `mirrors`, one exchange with each, into a call that survives.
 
     A call has `request_timeout` seconds by default, and so has a background refresh. Each layer
-    that waits ends its waiting at the call's deadline, so none stands around them all. `clock`
-    times the attempts, in seconds. Called within the event loop that the service runs on.
+    that waits ends its waiting at the call's deadline, so none stands around them all. Whoever
+    holds the lock `decoding` decodes a large body; all upstreams share it. `clock` times the
+    attempts, in seconds. Called within the event loop that the service runs on.
     """
     time = asyncio.get_running_loop().time
     latency = Latency(time)
@@ -95,9 +101,14 @@ def pipeline(
             limit(bulkhead, failures, emit),
             # Above timeout, so that timeouts are counted and reported.
             measure(latency, failures, emit, mirror=mirror, clock=clock),
-            # Around one exchange alone.
-            timeout(settings.attempt_timeout),
-            around=exchange,
+            around=decoded(
+                _stack(
+                    # Below decoding: a large body waits for its turn, and that is our delay.
+                    timeout(settings.attempt_timeout),
+                    around=exchange,
+                ),
+                decoding,
+            ),
         )
         for mirror, exchange in enumerate(mirrors)
     ]
@@ -120,6 +131,6 @@ def pipeline(
     return Upstream(fetch, latency, budget, bulkhead, breakers, failures, background)
 
 
-def _stack(*layers: Layer, around: Fetch) -> Fetch:
+def _stack(*layers: Callable[[F], F], around: F) -> F:
     """The first layer outermost."""
     return reduce(lambda fetch, layer: layer(fetch), reversed(layers), around)

@@ -32,6 +32,14 @@ def gunzip(body: bytes, limit: int) -> bytes:
     return plain
 
 
+def gunzipped_size(body: bytes) -> int:
+    """What `gunzip` will give, in bytes, by what the body says of itself (ISIZE, RFC 1952 §2.3.1).
+
+    A body that lies about it is not decompressed any further for that.
+    """
+    return int.from_bytes(body[-4:], "little")
+
+
 def one(model: type[BaseModel]) -> Decode:
     """Decode a body that is one `model`."""
     adapter: TypeAdapter[Any] = TypeAdapter(model)

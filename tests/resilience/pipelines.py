@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.call import Answer, Call, Event, Fetch
+from app.call import Answer, Call, Event, Exchange, Fetch, Reply
 from app.errors import UpstreamStatus
 from app.resilience.pipeline import Upstream, pipeline
 from app.resilience.store import Store
@@ -18,13 +18,24 @@ BUSY = UpstreamStatus(503, retry_after=1.0)
 def a_pipeline(*mirrors: Fetch, events: list[Event] | None = None, **settings: Any) -> Upstream:
     """Without retries, unless `settings` say otherwise."""
     return pipeline(
-        mirrors,
+        [replying(mirror) for mirror in mirrors],
         UpstreamSettings(**({"retries": 0} | settings)),
         store=Store(),
+        decoding=asyncio.Lock(),
         request_timeout=3.0,
         emit=([] if events is None else events).append,
         clock=asyncio.get_running_loop().time,
     )
+
+
+def replying(mirror: Fetch) -> Exchange:
+    """The exchange with a mirror whose small replies become the answers that it gives."""
+
+    async def exchange(call: Call) -> Reply:
+        answer = await mirror(call)
+        return Reply(len(answer.data.json), lambda: answer)
+
+    return exchange
 
 
 def a_call_about(number: int, deadline: float = 10.0) -> Call:

@@ -39,7 +39,8 @@ async def send(handler: Handler, call: Call, settings: UpstreamSettings | None =
     """One exchange for `call`."""
     async with Client(httpx.MockTransport(handler)) as client:
         upstream, url = settings or UpstreamSettings(), "http://mirror.test/api"
-        return await exchange(client, url, upstream, lambda _: None, mirror=0)(call)
+        reply = await exchange(client, url, upstream, lambda _: None, mirror=0)(call)
+        return reply.decode()
 
 
 async def fetch(

@@ -155,7 +155,7 @@ async def test_an_answer_says_when_it_was_asked_for_and_not_when_it_came(known: 
     call = Call(replace(QUESTION, decode=Data), a_context(60.0), known=stored)
     async with Client(httpx.MockTransport(slow)) as client:
         ask = exchange(client, "http://mirror.test", UpstreamSettings(), lambda _: None, mirror=0)
-        answer = await ask(call)
+        answer = (await ask(call)).decode()
     assert (answer.requested_at, now()) == (5.0, 7.0 if stored else 10.0)
 
 

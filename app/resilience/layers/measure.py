@@ -45,7 +45,7 @@ def measure(
                 emit(AttemptCancelled(call, mirror, seconds))
                 raise
             seconds = clock() - began
-            latency.add(seconds)
+            latency.add(seconds - answer.waited)
             emit(AttemptEnded(call, mirror, seconds, None))
             return answer
 
