@@ -84,7 +84,9 @@ def _all(bench: Bench) -> list[str]:
 def _against(root: Path, bench: Bench) -> list[str]:
     """Print the service at `root` beside this one; there are no goals to miss."""
     other = replace(SERVICE, name="other checkout", root=root)
-    print_comparison(COLD.title, costs(COLD, (SERVICE, other), bench), SERVICE, other)
+    for workload in (COLD, HOT):
+        measured = costs(workload, (SERVICE, other), bench)
+        print_comparison(workload.title, measured, SERVICE, other)
     return []
 
 
