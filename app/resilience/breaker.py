@@ -3,7 +3,7 @@
 Nygard, *Release It!*, "Circuit Breaker"; generations after sony/gobreaker. A state machine that
 takes `now` and does nothing by itself; the layer `circuit_breaker` drives it.
 
-    closed ──half of the last results failed, or all of a few where another mirror is closed──> open
+    closed ──the last twenty failed, half of more, or three where another mirror is closed──> open
     open ──after a second──> half-open: one call goes through, the probe
     half-open ──it succeeds──> closed    ──it fails──> open    ──it is ignored──> the next probe
 """
@@ -15,7 +15,8 @@ State = Literal["closed", "open", "half_open"]
 
 _FAILURE_RATIO = 0.5
 _MIN_RESULTS = 20
-"""Results before the ratio says anything."""
+"""Results before they say anything. If all of them failed, it matters no more what was before: in
+steady traffic, an outage would else have to outweigh the good results of the whole window."""
 _MIN_IN_A_ROW = 3
 """Failures without a success between them: evidence enough to prefer another mirror, which costs
 nothing if it is wrong. At night, twenty results would take minutes."""
@@ -27,10 +28,14 @@ _OPEN_SECONDS = 1.0
 
 
 class Permit(NamedTuple):
-    """Leave to ask the mirror, of one generation; a `probe` decides whether the breaker closes."""
+    """Leave to ask the mirror, of one generation; a `probe` decides whether the breaker closes.
+
+    That of a `suspect` closes it if it is good, and says nothing if it fails.
+    """
 
     generation: int
     probe: bool
+    suspect: bool = False
 
 
 class Breaker:
@@ -43,6 +48,7 @@ class Breaker:
         self._in_a_row = 0
         self._opened: float | None = None
         self._probing = False
+        self._next_suspect = 0.0
 
     def state(self, now: float) -> State:
         if self._opened is None:
@@ -56,14 +62,22 @@ class Breaker:
         left = self._opened + _OPEN_SECONDS - now
         return left if left > 0 else _OPEN_SECONDS if self._probing else 0.0
 
-    def try_acquire(self, now: float) -> Permit | None:
-        """Leave to ask the mirror; None if it may not be asked."""
+    def try_acquire(self, now: float, *, suspect: bool = False) -> Permit | None:
+        """Leave to ask the mirror; None if it may not be asked.
+
+        A `suspect` may fail whatever the mirror does. It is no probe for the others, and does not
+        hold theirs up; one a second may go through beside them, as perhaps there are no others.
+        """
         if self._opened is None:
             return Permit(self._generation, probe=False)
-        if self._probing or now < self._opened + _OPEN_SECONDS:
+        under_way = now < self._next_suspect if suspect else self._probing
+        if under_way or now < self._opened + _OPEN_SECONDS:
             return None
-        self._probing = True
-        return Permit(self._generation, probe=True)
+        if suspect:
+            self._next_suspect = now + _OPEN_SECONDS
+        else:
+            self._probing = True
+        return Permit(self._generation, probe=True, suspect=suspect)
 
     def on_success(self, permit: Permit, now: float) -> State | None:
         """Count a good result. Gives the new state, if it changes by it."""
@@ -83,20 +97,23 @@ class Breaker:
         if permit.generation != self._generation:
             return None
         if self._opened is not None:
-            return self._to_new_generation(now)
+            return None if permit.suspect else self._to_new_generation(now)
         self._in_a_row += 1
         self._count(now, failed=True)
-        if alternative and self._in_a_row >= _MIN_IN_A_ROW:
-            return self._to_new_generation(now)
-        seen = len(self._results)
-        if seen < _MIN_RESULTS or self._failures < _FAILURE_RATIO * seen:
-            return None
-        return self._to_new_generation(now)
+        return self._to_new_generation(now) if self._is_down(alternative) else None
 
     def on_ignored(self, permit: Permit) -> None:
         """The call ended in a way that says nothing of the mirror: it counts neither way."""
-        if permit.generation == self._generation:
+        if permit.generation == self._generation and not permit.suspect:
             self._probing = False
+
+    def _is_down(self, alternative: bool) -> bool:
+        if alternative and self._in_a_row >= _MIN_IN_A_ROW:
+            return True
+        seen = len(self._results)
+        if seen < _MIN_RESULTS:
+            return False
+        return self._in_a_row >= _MIN_RESULTS or self._failures >= _FAILURE_RATIO * seen
 
     def _to_new_generation(self, opened: float | None) -> State:
         # Calls that began before are of another generation: their results do not count any more.

@@ -7,9 +7,9 @@ from tests.resilience.states import an_open_breaker, fail, succeed
 
 
 @pytest.mark.parametrize(
-    ("successes", "failures"), [(0, 20), (1, 19), (10, 10), (20, 20), (50, 50), (1000, 50)]
+    ("successes", "failures"), [(0, 20), (1, 19), (10, 10), (15, 15), (20, 20), (1000, 20)]
 )
-def test_breaker_opens_when_half_of_the_last_twenty_to_a_hundred_results_failed(
+def test_breaker_opens_when_the_last_twenty_results_failed_or_half_of_them(
     successes: int, failures: int
 ) -> None:
     breaker = Breaker()
@@ -76,6 +76,31 @@ def test_breaker_lets_the_next_probe_through_after_one_that_is_ignored() -> None
     assert breaker.try_acquire(1.0) is None
 
 
+def test_breaker_lets_one_suspect_a_second_through_beside_the_probe_of_the_others() -> None:
+    breaker = an_open_breaker()
+    assert breaker.try_acquire(0.999, suspect=True) is None
+    suspect, probe = breaker.try_acquire(1.0, suspect=True), breaker.try_acquire(1.0)
+    assert suspect is not None
+    assert probe is not None
+    assert (suspect.suspect, probe.suspect) == (True, False)
+    assert breaker.try_acquire(1.999, suspect=True) is None
+    assert breaker.try_acquire(2.0, suspect=True) is not None
+
+
+def test_breaker_closes_after_a_good_suspect_and_stays_half_open_after_one_that_fails() -> None:
+    breaker = an_open_breaker()
+    suspect, probe = breaker.try_acquire(1.0, suspect=True), breaker.try_acquire(1.0)
+    assert suspect is not None
+    assert probe is not None
+    assert breaker.on_failure(suspect, 1.5) is None
+    breaker.on_ignored(suspect)
+    assert breaker.state(1.5) == "half_open"
+    assert breaker.try_acquire(1.5) is None  # the probe of the others is still under way
+    again = breaker.try_acquire(2.0, suspect=True)
+    assert again is not None
+    assert breaker.on_success(again, 2.0) == "closed"
+
+
 def test_breaker_permit_says_whether_it_is_that_of_a_probe() -> None:
     permits = Breaker().try_acquire(0.0), an_open_breaker().try_acquire(1.0)
     assert [permit and permit.probe for permit in permits] == [False, True]
@@ -134,16 +159,20 @@ class BreakerAndReference(RuleBasedStateMachine):
         self.opened: float | None = None
         self.generation = 0
         self.probing = False
+        self.suspected = 0.0
         self.in_flight: list[tuple[Permit, int]] = []
         """The breaker's permit of each call, and the reference's generation."""
 
-    def acquire(self) -> None:
-        refused = self.opened is not None and (self.now - self.opened < 1 or self.probing)
-        permit = self.breaker.try_acquire(self.now)
+    def acquire(self, suspect: bool = False) -> None:
+        is_open = self.opened is not None
+        under_way = self.now - self.suspected < 1 if suspect else self.probing
+        refused = self.opened is not None and (self.now - self.opened < 1 or under_way)
+        permit = self.breaker.try_acquire(self.now, suspect=suspect)
         assert (permit is None) is refused
         if permit is not None:
-            self.probing = self.opened is not None
-            assert permit.probe is self.probing
+            assert (permit.probe, permit.suspect) == (is_open, is_open and suspect)
+            self.probing = self.probing or (is_open and not suspect)
+            self.suspected = self.now if is_open and suspect else self.suspected
             self.in_flight.append((permit, self.generation))
 
     def complete(self, index: int, result: str) -> None:
@@ -160,9 +189,11 @@ class BreakerAndReference(RuleBasedStateMachine):
             return
         match result:
             case "ignored":
-                self.probing = False
+                self.probing = self.probing and permit.suspect
             case "success" if self.opened is not None:
                 self.to_new_generation(None)
+            case _ if permit.suspect:
+                pass
             case _ if self.opened is not None:
                 self.to_new_generation(self.now)
             case "success":
@@ -170,8 +201,9 @@ class BreakerAndReference(RuleBasedStateMachine):
             case _:
                 self.results.append((self.now, True))
                 last = [failed for at, failed in self.results if self.now - at <= 10][-100:]
-                in_a_row = [failed for _, failed in self.results[-3:]] == [True] * 3
-                if (len(last) >= 20 and sum(last) >= len(last) / 2) or (alternative and in_a_row):
+                half = len(last) >= 20 and sum(last) >= len(last) / 2
+                three = [failed for _, failed in self.results[-3:]] == [True] * 3
+                if half or last[-20:] == [True] * 20 or (alternative and three):
                     self.to_new_generation(self.now)
 
     def to_new_generation(self, opened: float | None) -> None:
@@ -182,10 +214,10 @@ class BreakerAndReference(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(calls=st.integers(1, 3))
-    def begin(self, calls: int) -> None:
+    @rule(calls=st.integers(1, 3), suspect=st.booleans())
+    def begin(self, calls: int, suspect: bool) -> None:
         for _ in range(calls):
-            self.acquire()
+            self.acquire(suspect)
 
     @rule(index=st.integers(0, 9), result=RESULTS)
     def end(self, index: int, result: str) -> None:

@@ -40,12 +40,27 @@ async def test_outage_of_many_keys_opens_the_circuit_breaker_within_twenty_resul
     assert len([at for at, _ in mirror.began if at > 3]) <= 7  # one probe a second
 
 
-async def test_outage_in_steady_traffic_opens_the_circuit_breaker_by_half_of_the_results() -> None:
+@pytest.mark.parametrize("every", [0.002, 0.05])
+async def test_outage_in_steady_traffic_opens_the_circuit_breaker_within_twenty_results(
+    every: float,
+) -> None:
+    """However many good ones there were before."""
     upstream = a_pipeline(mirror := down(5.0, 60.0), retries=0)
-    await run(upstream, steady(0.05, 0.0, 9.0, lambda number: number))
-    assert states(upstream) != ["closed"]
-    # A hundred good results of the last five seconds have to be outweighed.
-    assert 45 <= len([at for at, _ in mirror.began if at >= 5]) <= 55
+    await run(upstream, steady(every, 0.0, 5.02 + 21 * every, lambda number: number))
+    assert states(upstream) == ["open"]
+    # The last good answers come 20 ms after it has begun.
+    assert len([at for at, _ in mirror.began if at >= 5]) <= 21 + 0.02 / every
+
+
+async def test_outage_of_half_of_the_calls_opens_the_circuit_breaker_by_half_of_the_results() -> (
+    None
+):
+    mirror = Mirror(lambda about: REFUSES if now() >= 5 and about % 2 else (0.0, None))
+    upstream = a_pipeline(mirror, retries=0)
+    await run(upstream, steady(0.05, 0.0, 9.9, lambda number: number))
+    assert states(upstream) == ["closed"]
+    await run(upstream, steady(0.05, 10.0, 10.5, lambda number: number))
+    assert states(upstream) == ["open"]
 
 
 async def test_outage_of_few_keys_puts_them_into_quarantine_and_is_over_within_two_seconds() -> (

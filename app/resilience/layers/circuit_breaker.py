@@ -34,7 +34,7 @@ def circuit_breaker(
         breaker, time = breakers[mirror], asyncio.get_running_loop().time
 
         async def protected(call: Call) -> Answer:
-            permit = breaker.try_acquire(time())
+            permit = breaker.try_acquire(time(), suspect=failures.is_quarantined(call.key))
             if permit is None:
                 raise referee.refusal()
             if not permit.probe:
@@ -96,23 +96,14 @@ class _Referee:
             self.on_success(call, permit)
         elif verdict == "ignored" or self._had_no_fair_time(failure):
             self._breaker.on_ignored(permit)
-        elif self._counts(call, permit):
+        # That of a probe counts in any case, or each call would be the next one.
+        elif self._failures.on_failure(call.key, self._time()) or permit.probe:
             state = self._breaker.on_failure(
                 permit, self._time(), alternative=self.has_alternative()
             )
             self._emit_transition(state, call)
         else:
             self._breaker.on_ignored(permit)
-
-    def _counts(self, call: Call, permit: Permit) -> bool:
-        """Whether a failure counts for the mirror.
-
-        That of a probe does, or each call would be the next one; but a key that fails everywhere
-        must not keep the circuit open by being the first to probe, again and again.
-        """
-        if self._failures.on_failure(call.key, self._time()):
-            return True
-        return permit.probe and not self._failures.is_quarantined(call.key)
 
     def has_alternative(self) -> bool:
         now = self._time()

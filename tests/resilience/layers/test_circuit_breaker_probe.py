@@ -8,7 +8,7 @@ import pytest
 
 from app.call import Answer, Call, Event
 from app.errors import CircuitOpen, Timeout, Unreachable
-from app.resilience.breaker import Breaker, State
+from app.resilience.breaker import Breaker
 from app.resilience.key_failures import KeyFailures
 from app.resilience.layers.timeout import timeout
 from app.tasks import BackgroundTasks
@@ -163,30 +163,49 @@ async def test_probe_that_is_ended_with_the_service_counts_neither_way() -> None
     assert (breaker.state(now()), breaker.retry_after(now())) == ("half_open", 0.0)
 
 
-@pytest.mark.parametrize(
-    ("counted", "in_a_row", "state"),
-    [
-        (0, 0, "open"),
-        (3, 0, "open"),  # it is well elsewhere: each of its calls would be the next probe
-        (2, 2, "open"),  # the third that counts
-        (3, 4, "open"),
-        (3, 5, "half_open"),  # in quarantine with this one, and has counted enough
-        (3, 9, "half_open"),
-    ],
-)
-async def test_probe_for_a_key_in_quarantine_does_not_keep_the_circuit_open(
-    counted: int, in_a_row: int, state: State
-) -> None:
+def in_quarantine(call: Call) -> KeyFailures:
+    return failed(KeyFailures(), call, 6, now())
+
+
+async def test_probe_for_a_key_in_quarantine_that_fails_does_not_hold_up_the_others() -> None:
     """Else the key that is asked for most would be the first to probe, again and again."""
-    breaker, call, failures = await a_half_open_breaker(), a_call_about(0), KeyFailures()
-    failed(failures, call, max(counted - in_a_row, 0), now())
-    failures.on_success(call.key, now())
-    failed(failures, call, in_a_row, now())
+    breaker, bad = await a_half_open_breaker(), a_call_about(0)
+    failures = in_quarantine(bad)
+    hanging = protected(FakeUpstream(0.5, BROKEN), breaker, failures=failures)
+    probe = asyncio.ensure_future(hanging(bad))
+    await asyncio.sleep(0.1)
+    other = protected(FakeUpstream(0.6), breaker, failures=failures)(a_call_about(1))
+    assert isinstance(await other, Answer)
+    assert (await result_or_error(probe), breaker.state(now())) == (BROKEN, "closed")
+
+
+@pytest.mark.parametrize("in_a_row", [1, 3, 5])
+async def test_probe_for_a_key_that_is_not_in_quarantine_counts_though_it_has_counted_enough(
+    in_a_row: int,
+) -> None:
+    breaker, call = await a_half_open_breaker(), a_call_about(0)
+    failures = failed(KeyFailures(), call, in_a_row, now())
     await result_or_error(protected(FakeUpstream(0, BROKEN), breaker, failures=failures)(call))
-    assert breaker.state(now()) == state
-    fetch = protected(FakeUpstream(), breaker, failures=failures)
-    other = await result_or_error(fetch(a_call_about(1)))
-    assert isinstance(other, CircuitOpen if state == "open" else Answer)
+    assert breaker.state(now()) == "open"
+
+
+async def test_probe_for_a_key_in_quarantine_closes_the_circuit_if_it_is_answered() -> None:
+    """Perhaps there are no others."""
+    breaker, call = await a_half_open_breaker(), a_call_about(0)
+    await protected(FakeUpstream(), breaker, failures=in_quarantine(call))(call)
+    assert breaker.state(now()) == "closed"
+
+
+async def test_probes_for_keys_in_quarantine_are_one_a_second_however_many_there_are() -> None:
+    breaker, upstream, failures = Breaker(), FakeUpstream(0, BROKEN), KeyFailures()
+    fail(breaker, 20)
+    for number in range(100):
+        failed(failures, a_call_about(number), 6)
+    fetch = protected(upstream, breaker, failures=failures)
+    for number in range(1000):
+        await result_or_error(fetch(a_call_about(number % 100)))
+        await asyncio.sleep(0.01)
+    assert upstream.began == pytest.approx([float(n) for n in range(1, 10)], abs=0.1)
 
 
 async def test_probes_of_an_outage_are_one_a_second_however_many_keys_fail() -> None:
