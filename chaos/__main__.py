@@ -16,10 +16,13 @@ from chaos.batch import batch, sections
 from chaos.disconnect import disconnect
 from chaos.figures import Figure
 from chaos.hedging import hedging
+from chaos.hurry import hurry
 from chaos.isolation import isolation
 from chaos.large_batches import large_batches
+from chaos.mirrors import mirrors
 from chaos.outage import outage, stale
 from chaos.overload import overload
+from chaos.poison import poison
 from chaos.slow_reader import slow_reader
 from chaos.soak import soak
 
@@ -28,6 +31,9 @@ Scenario = Callable[[Path], AsyncIterator[Figure]]
 SCENARIOS: dict[str, Scenario] = {
     "outage": outage,
     "stale": stale,
+    "poison": poison,
+    "hurry": hurry,
+    "mirrors": mirrors,
     "isolation": isolation,
     "overload": overload,
     "hedging": hedging,
