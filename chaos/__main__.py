@@ -23,8 +23,12 @@ from chaos.mirrors import mirrors
 from chaos.outage import outage, stale
 from chaos.overload import overload
 from chaos.poison import poison
+from chaos.recovery import recovery
+from chaos.refusals import refusals
+from chaos.shared import shared
 from chaos.slow_reader import slow_reader
 from chaos.soak import soak
+from chaos.starvation import starvation
 
 Scenario = Callable[[Path], AsyncIterator[Figure]]
 
@@ -34,6 +38,10 @@ SCENARIOS: dict[str, Scenario] = {
     "poison": poison,
     "hurry": hurry,
     "mirrors": mirrors,
+    "starvation": starvation,
+    "shared": shared,
+    "refusals": refusals,
+    "recovery": recovery,
     "isolation": isolation,
     "overload": overload,
     "hedging": hedging,

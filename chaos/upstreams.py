@@ -12,14 +12,15 @@ from tests.service.upstream import Exchange, Reply, Upstream
 
 
 class Workers:
-    """A reply by a number of workers that take the same time for each call, and share one queue.
+    """A reply by a number of workers that take `seconds` for each call, and share one queue.
 
     As with most servers, work goes on for clients that have disconnected.
     """
 
-    def __init__(self, workers: int, seconds: float) -> None:
+    def __init__(self, workers: int, seconds: float, reply: Reply = good) -> None:
         self._workers = workers
-        self._seconds = seconds
+        self.seconds = seconds
+        self._reply = reply
         self._queue: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self.max_queued = 0
@@ -27,7 +28,7 @@ class Workers:
     @property
     def capacity(self) -> float:
         """Calls a second."""
-        return self._workers / self._seconds
+        return self._workers / self.seconds
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
@@ -49,7 +50,7 @@ class Workers:
         while True:
             done = await self._queue.get()
             # Timers are late by a millisecond or so, which must not add up to a lower capacity.
-            free_at = max(free_at, time() - 0.002) + self._seconds
+            free_at = max(free_at, time() - 0.002) + self.seconds
             await asyncio.sleep(free_at - time())
             if not done.done():
                 done.set_result(None)
@@ -59,7 +60,7 @@ class Workers:
         self._queue.put_nowait(done)
         self.max_queued = max(self.max_queued, self._queue.qsize())
         await done
-        await good(exchange)
+        await self._reply(exchange)
 
 
 class Switch:
