@@ -7,6 +7,8 @@ from app.call import Answer, Key
 _MAX_BYTES = 64 * 2**20
 _OVERHEAD = 2048
 """Bytes that an entry takes beside its data, key and headers."""
+_MAX_DELETED = 1024
+"""Deletions that are remembered. Only what was in flight already may come after one."""
 
 
 class Store:
@@ -18,6 +20,8 @@ class Store:
     def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._answers: OrderedDict[Key, Answer] = OrderedDict()
+        self._deleted: OrderedDict[Key, float] = OrderedDict()
+        """Since when the upstream has no answer that may be stored."""
         self.size = 0
 
     def __len__(self) -> int:
@@ -34,8 +38,9 @@ class Store:
 
         What was asked for later is newer, whichever came first.
         """
-        if not self.delete(key, answer.requested_at):
+        if self._knows_newer(key, answer.requested_at):
             return False
+        self._remove(key)
         size = _size(key, answer)
         if size > self._max_bytes:
             return False
@@ -45,16 +50,26 @@ class Store:
             self.size -= _size(*self._answers.popitem(last=False))
         return True
 
-    def delete(self, key: Key, requested_at: float) -> bool:
-        """Delete what is stored, unless it was asked for after the instant `requested_at`."""
-        answer = self._answers.get(key)
-        if answer is None:
+    def delete(self, key: Key, requested_at: float) -> None:
+        """Delete what was asked for before the instant `requested_at`, stored or still to come."""
+        if self._knows_newer(key, requested_at):
+            return
+        self._remove(key)
+        self._deleted[key] = requested_at
+        self._deleted.move_to_end(key)
+        if len(self._deleted) > _MAX_DELETED:
+            self._deleted.popitem(last=False)
+
+    def _knows_newer(self, key: Key, requested_at: float) -> bool:
+        stored = self._answers.get(key)
+        if stored is not None and stored.requested_at > requested_at:
             return True
-        if answer.requested_at > requested_at:
-            return False
-        del self._answers[key]
-        self.size -= _size(key, answer)
-        return True
+        return self._deleted.get(key, requested_at) > requested_at
+
+    def _remove(self, key: Key) -> None:
+        answer = self._answers.pop(key, None)
+        if answer is not None:
+            self.size -= _size(key, answer)
 
 
 def _size(key: Key, answer: Answer) -> int:

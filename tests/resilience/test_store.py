@@ -36,6 +36,7 @@ def test_store_evicts_the_least_recently_used_answers_and_never_exceeds_its_byte
 ) -> None:
     store = Store(max_bytes)
     reference: list[tuple[Key, Answer]] = []  # the most recently used at the end
+    deleted: dict[Key, float] = {}
 
     def reference_size() -> int:
         return sum(size_of(*entry) for entry in reference)
@@ -43,6 +44,7 @@ def test_store_evicts_the_least_recently_used_answers_and_never_exceeds_its_byte
     for step, key, length, requested_at in steps:
         stored = next((entry for entry in reference if entry[0] == key), None)
         newer = stored is not None and stored[1].requested_at > requested_at
+        newer = newer or deleted.get(key, 0.0) > requested_at
         if stored is not None and (step == "get" or not newer):
             reference.remove(stored)
         match step:
@@ -60,7 +62,8 @@ def test_store_evicts_the_least_recently_used_answers_and_never_exceeds_its_byte
                 while reference_size() > max_bytes:
                     reference.pop(0)
             case _:
-                assert store.delete(key, requested_at) is not newer
+                store.delete(key, requested_at)
+                deleted[key] = deleted.get(key, 0.0) if newer else requested_at
         assert (len(store), store.size) == (len(reference), reference_size())
     for key in KEYS:
         assert store.get(key) is dict(reference).get(key)
@@ -102,8 +105,33 @@ def test_store_never_replaces_or_deletes_what_was_asked_for_later(
     assert store.get(KEYS[0]) is (older if replaces else newer)
     store = Store()
     store.put(KEYS[0], newer)
-    assert store.delete(KEYS[0], requested_at) is replaces
+    store.delete(KEYS[0], requested_at)
     assert (store.get(KEYS[0]), store.size > 0) == ((None, False) if replaces else (newer, True))
+
+
+@pytest.mark.parametrize(("requested_at", "stored"), [(1.0, False), (2.0, True), (3.0, True)])
+def test_store_does_not_store_what_was_asked_for_before_a_deletion(
+    requested_at: float, stored: bool
+) -> None:
+    store, policy = Store(), a_cache_policy(9.0)
+    store.delete(KEYS[0], 2.0)
+    store.delete(KEYS[0], 1.0)
+    assert store.put(KEYS[1], an_answer(cache_policy=policy, requested_at=0.0))
+    answer = an_answer(cache_policy=policy, requested_at=requested_at)
+    assert store.put(KEYS[0], answer) is stored
+    assert store.get(KEYS[0]) is (answer if stored else None)
+
+
+def test_store_remembers_a_thousand_deletions_and_forgets_the_oldest() -> None:
+    store, (upstream, _, decode, headers) = Store(), KEYS[0]
+    keys = [(upstream, f"/posts/{number}", decode, headers) for number in range(2000)]
+    store.delete(keys[0], 1.0)
+    for key in keys:
+        store.delete(key, 2.0)
+        store.delete(keys[0], 3.0)
+    assert len(store._deleted) == 1024
+    older = an_answer(cache_policy=a_cache_policy(9.0), requested_at=1.5)
+    assert [store.put(key, older) for key in (keys[0], keys[1], keys[-1])] == [False, True, False]
 
 
 def test_store_has_an_entry_for_each_decoder_of_the_same_target() -> None:

@@ -67,9 +67,15 @@ class Cached:
         try:
             return await self._ask(replace(call, known=known))
         except Failure as failure:
-            if self._time() < known.cache_policy.if_error and failure.policy.stale_if_error:
+            # Not `known`: meanwhile it may have been found to be gone, or replaced by another call.
+            stored = self._store.get(call.key)
+            if (
+                stored is not None
+                and failure.policy.stale_if_error
+                and self._time() < stored.cache_policy.if_error
+            ):
                 self._emit(ServedStale(call, failure))
-                return replace(known, stale=True)
+                return replace(stored, stale=True)
             raise
 
     async def _ask(self, call: Call) -> Answer:

@@ -185,7 +185,8 @@ async def test_cache_that_is_not_confirmed_deletes_and_asks_again_without_condit
 async def test_cache_that_is_not_confirmed_has_nothing_stored_if_it_cannot_ask_again(
     failure: Failure,
 ) -> None:
-    cache, upstream = a_cache_of(a_stale_answer(), NotConfirmed("another one"), failure)
+    """Nor is the old answer served stale: the upstream has said that there is another one."""
+    cache, upstream = a_cache_of(a_stale_answer(if_error=9), NotConfirmed("another one"), failure)
     assert await result_or_error(cache.fetch(a_call_from())) is failure
     assert (len(cache.store), len(upstream.calls)) == (0, 2)
 

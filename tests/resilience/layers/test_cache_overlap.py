@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.call import UNCACHEABLE, Answer, Call
-from app.errors import Failure, NotConfirmed, NotFound, Unreachable
+from app.errors import Failure, NotConfirmed, NotFound, Unreachable, UpstreamStatus
 from tests.fakes import a_cache_policy, an_answer, now, on_virtual_time, result_or_error
 from tests.resilience.layers.caches import Cache, a_call_from
 
@@ -84,6 +84,29 @@ async def test_cache_replaces_or_deletes_the_answer_of_an_older_flight_by_a_newe
     assert (stored and stored.data.json) == kept
 
 
+@pytest.mark.parametrize("newer", ["uncacheable", NotFound("gone"), UpstreamStatus(403)])
+async def test_cache_does_not_store_an_older_answer_that_comes_after_a_refusal(newer: End) -> None:
+    """A reload has found out meanwhile that it is gone."""
+    assert await stored_after([Flight(0.0, 2.0, "stored"), Flight(1.0, 0.5, newer)]) is None
+
+
+async def test_cache_does_not_serve_stale_what_was_found_to_be_gone_meanwhile() -> None:
+    """The call had seen it stored, and fails after the reload that was told so."""
+    ends: list[Failure] = [NotFound("gone"), Unreachable("broken")]
+
+    async def upstream(call: Call) -> Answer:
+        await asyncio.sleep(1 if call.context.no_cache else 2)
+        raise ends[0 if call.context.no_cache else 1]
+
+    cache = Cache(upstream)
+    cache.store.put(a_call_from().key, an_answer(cache_policy=a_cache_policy(0, if_error=99)))
+    results = await asyncio.gather(
+        *(result_or_error(cache.fetch(a_call_from(no_cache=reload))) for reload in (False, True))
+    )
+    assert results == ends[::-1]
+    assert cache.events == []
+
+
 async def test_cache_that_is_not_confirmed_deletes_no_newer_answer() -> None:
     old = an_answer(b"old", cache_policy=a_cache_policy(0, etag=b'"old"'))
     newer = an_answer(b"newer", cache_policy=a_cache_policy(99), requested_at=1.0)
@@ -121,11 +144,12 @@ def test_cache_has_the_newest_of_overlapping_flights_as_a_naive_reference_says(
 ) -> None:
     """No two begin or end at the same time, so that it is clear which one comes first."""
     flights = [Flight(start, seconds + 0.5, end) for start, seconds, end in times]
-    stored: Flight | None = None
+    newest: Flight | None = None
     for flight in sorted(flights, key=lambda flight: flight.start + flight.seconds):
-        if isinstance(flight.end, Unreachable) or (stored and stored.start > flight.start):
+        if isinstance(flight.end, Unreachable) or (newest and newest.start > flight.start):
             continue
-        stored = flight if flight.end == "stored" else None
+        newest = flight
+    stored = newest if newest and newest.end == "stored" else None
 
     async def main() -> None:
         answer = await stored_after(flights)

@@ -108,7 +108,7 @@ async def test_cache_does_not_serve_stale_after_stale_while_revalidate_is_over()
 async def test_cache_refresh_that_is_not_confirmed_asks_again_without_conditions() -> None:
     old, new = (
         an_answer(b"old", cache_policy=a_cache_policy(2, 3, etag=b'"old"')),
-        an_answer(b"new", cache_policy=a_cache_policy(99)),
+        an_answer(b"new", cache_policy=a_cache_policy(99), requested_at=2.5),
     )
     cache, upstream = a_cache_of(old, NotConfirmed("another one"), new)
     await asyncio.sleep(2)
