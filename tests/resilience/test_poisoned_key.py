@@ -200,3 +200,24 @@ def test_poisoned_key_never_lowers_the_share_of_good_answers_below_99_percent(
         assert share_answered(good(ended)) >= 0.99
 
     on_virtual_time(main)
+
+
+@pytest.mark.parametrize("hang_up", [0.06, 0.3, 0.7])
+@pytest.mark.parametrize("mirrors", [1, 2])
+async def test_poisoned_key_that_hangs_until_its_clients_hang_up_fails_alone(
+    hang_up: float, mirrors: int
+) -> None:
+    """Reloads share nothing, so each of them has its attempt cancelled, and none times out."""
+    all_mirrors = [poisoned(HANGS) for _ in range(mirrors)]
+    upstream = a_pipeline(*all_mirrors, retries=2)
+    ended = await run(
+        upstream,
+        steady(0.1, 0.0, 20.0, different_keys),
+        steady(0.01, 3.0, 20.0, POISON, hang_up=hang_up, no_cache=True),
+    )
+    assert share_answered(good(ended)) == 1.0
+    assert states(upstream) == ["closed"] * mirrors
+    assert upstream.latency.p50 == pytest.approx(0.02)
+    assert upstream.bulkhead.limit.limit >= 16
+    probes = [at for mirror in all_mirrors for at in mirror.asked_for(POISON) if at > 5]
+    assert len(probes) <= 16

@@ -153,3 +153,33 @@ async def test_measure_adds_the_good_answers_of_a_key_that_has_counted_enough(
     for _ in range(40):
         await fetch(call)
     assert latency.p50 == 2.0
+
+
+@pytest.mark.parametrize(("after", "counts"), [(0.5, False), (1.99, False), (2.01, True)])
+async def test_measure_counts_an_attempt_given_up_after_twice_the_usual_time_against_its_key(
+    events: list[Event], after: float, counts: bool
+) -> None:
+    failures = KeyFailures()
+    fetch = measured(events, FakeUpstream(60), a_latency(1.0), failures)
+    for _ in range(6):
+        await cancel_in_flight(fetch, a_call(), after)
+    assert failures.is_quarantined(a_call().key) is counts
+
+
+async def test_measure_counts_nothing_given_up_while_the_usual_time_is_unknown(
+    events: list[Event],
+) -> None:
+    failures = KeyFailures()
+    fetch = measured(events, FakeUpstream(60), Latency(), failures)
+    await cancel_in_flight(fetch, a_call(), 30.0)
+    assert len(failures) == 0
+
+
+async def test_measure_adds_no_attempt_given_up_to_the_latency_if_its_key_has_counted_enough(
+    events: list[Event],
+) -> None:
+    latency = a_latency(1.0)
+    fetch = measured(events, FakeUpstream(60), latency, failed(KeyFailures(), a_call(), 3))
+    for _ in range(5):
+        await cancel_in_flight(fetch, a_call(), 1.5)
+    assert latency.p95 == 1.0
