@@ -8,6 +8,8 @@ Finagle's `RetryBudget`; gRPC A6, "Throttling Retry Attempts and Hedged RPCs".
 _RESERVE = 10.0
 """Extra attempts that are there from the start, and the most that can be saved up: a budget that
 starts empty never retries, and one that saves for ever pays for a storm."""
+_SPARE = _RESERVE / 2
+"""What is beyond this can be spared for a key that fails too often: the rest is for the others."""
 
 
 class RetryBudget:
@@ -21,9 +23,9 @@ class RetryBudget:
         """A call begins."""
         self.balance = min(self.balance + self._share, _RESERVE)
 
-    def try_withdraw(self) -> bool:
-        """Take an extra attempt, if there is one."""
-        if self.balance < 1:
+    def try_withdraw(self, *, spare: bool = False) -> bool:
+        """Take an extra attempt, if there is one; or one that can be spared."""
+        if self.balance < (_SPARE + 1 if spare else 1):
             return False
         self.balance -= 1
         return True

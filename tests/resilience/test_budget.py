@@ -52,6 +52,12 @@ def test_budget_with_a_share_of_zero_pays_for_nothing_beyond_its_reserve() -> No
     assert not budget.try_withdraw()
 
 
+def test_budget_pays_what_can_be_spared_down_to_half_of_its_reserve() -> None:
+    budget = RetryBudget(0.0)
+    assert [budget.try_withdraw(spare=True) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert drain(budget) == RESERVE / 2
+
+
 def test_budget_refund_can_be_withdrawn_again_but_adds_nothing_to_a_full_reserve() -> None:
     budget = RetryBudget(0.0)
     drain(budget)

@@ -1,5 +1,6 @@
 """One key that breaks its upstream takes nobody along: neither breaker, budget, limit nor time."""
 
+import asyncio
 from itertools import count
 from random import Random
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import CircuitOpen, InvalidPayload, Unreachable, UpstreamStatus
+from app.tasks import cancel_and_wait
 from tests.fakes import now, on_virtual_time
 from tests.resilience.pipelines import a_pipeline
 from tests.resilience.traffic import (
@@ -117,7 +119,7 @@ async def test_flaky_key_that_fails_every_second_time_is_not_in_quarantine_nor_o
 async def test_flaky_key_is_answered_by_retries_on_its_own() -> None:
     attempts = count()
     mirror = Mirror(lambda _: (0.02, UpstreamStatus(500) if next(attempts) % 2 == 0 else None))
-    ended = await run(a_pipeline(mirror, retries=1), steady(1.0, 0.0, 9.0, POISON))
+    ended = await run(a_pipeline(mirror, retries=1), steady(1.0, 0.0, 5.0, POISON))
     assert share_answered(ended) == 1.0
 
 
@@ -221,3 +223,30 @@ async def test_poisoned_key_that_hangs_until_its_clients_hang_up_fails_alone(
     assert upstream.bulkhead.limit.limit >= 16
     probes = [at for mirror in all_mirrors for at in mirror.asked_for(POISON) if at > 5]
     assert len(probes) <= 16
+
+
+@pytest.mark.parametrize(("mirrors", "hedge"), [(1, "off"), (2, 5)])
+async def test_flaky_key_leaves_the_others_their_share_of_the_retry_budget(
+    mirrors: int, hedge: object
+) -> None:
+    """It fails every second time, and would have an extra attempt for each."""
+    attempts = count()
+
+    def behave(about: int) -> End:
+        fails = next(attempts) % 2 == 0 if about == POISON else about % 10 == 0 and now() % 1 < 0.5
+        return 0.02, UpstreamStatus(500) if fails else None
+
+    upstream = a_pipeline(*(Mirror(behave) for _ in range(mirrors)), retries=2, hedge=hedge)
+    flaky = steady(0.02, 0.005, 30.0, POISON)
+    balances = list[float]()
+
+    async def watch() -> None:
+        while True:
+            balances.append(upstream.budget.balance)
+            await asyncio.sleep(0.1)
+
+    watching = asyncio.ensure_future(watch())
+    ended = await run(upstream, steady(0.1, 0.0, 30.0, lambda number: number % 9 + 1), flaky)
+    await cancel_and_wait([watching])
+    assert share_answered(good(ended)) == 1.0
+    assert 3 <= min(balances) <= 7  # it has what can be spared, and no more

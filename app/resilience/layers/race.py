@@ -59,7 +59,7 @@ def race(
             return False
         if not failures.may_have_extra(call.key, now):
             return False
-        if not budget.try_withdraw():
+        if not budget.try_withdraw(spare=failures.is_spent(call.key, now)):
             emit(BudgetSpent(call))
             return False
         call.tally.hedges += 1

@@ -31,8 +31,8 @@ def retry(
 
     Where there are several mirrors, the next attempt goes to another one, which may know better
     than one that sends garbage, and need not wait until this one wants to be asked again
-    (`Retry-After`). A key that keeps failing has no more retries. `random` gives a number from 0
-    to 1.
+    (`Retry-After`). A key that only fails has no more retries, and one that fails too often has
+    those that the others can spare. `random` gives a number from 0 to 1.
     """
     retryable = ("any_mirror", "other_mirror") if turns.mirrors > 1 else ("any_mirror",)
 
@@ -68,7 +68,7 @@ def retry(
             if time() + wait + (latency.p50 or 0.0) >= call.context.deadline:
                 call.tally.out_of_time = True
                 return None
-            if not budget.try_withdraw():
+            if not budget.try_withdraw(spare=failures.is_spent(call.key, time())):
                 emit(BudgetSpent(call))
                 return None
             return wait

@@ -168,15 +168,16 @@ async def test_retry_does_not_follow_a_failure_of_a_key_that_only_fails_and_has_
 async def test_retry_reaches_every_mirror_though_the_key_has_come_into_quarantine_meanwhile() -> (
     None
 ):
-    upstream, call, failures = Scripted(*[BROKEN] * 7, None), a_call(), KeyFailures()
+    upstream, call = Scripted(*[BROKEN] * 5, None), a_call()
+    failures = failed(KeyFailures(), call, 1)
 
     async def counted(call: Call) -> Answer:
         failures.on_failure(call.key, now())
         return await upstream(call)
 
-    fetch = retried(counted, retries=7, failures=failures)
+    fetch = retried(counted, retries=5, failures=failures)
     assert isinstance(await fetch(call), Answer)
-    assert (failures.is_quarantined(call.key), call.tally.retries) == (True, 7)
+    assert (failures.is_quarantined(call.key), call.tally.retries) == (True, 5)
 
 
 async def test_retry_follows_a_failure_of_a_key_that_fails_now_and_then() -> None:
