@@ -46,6 +46,23 @@ async def test_dead_mirror_of_two_costs_no_answer_of_a_call_a_second_about_one_k
     assert len([at for at, _ in mirrors[dead_one].began if at >= 10]) <= 50
 
 
+@pytest.mark.parametrize("every", [0.05, 1.0])
+@pytest.mark.parametrize("mirrors", [2, 3])
+async def test_mirror_that_hangs_and_loses_each_race_is_found_out_when_the_budget_is_spent(
+    every: float, mirrors: int
+) -> None:
+    """Its attempts are cancelled, which says nothing; until hedges are too many, they help."""
+    hanging, *others = dead(HANGS), *(well() for _ in range(mirrors - 1))
+    upstream = a_pipeline(hanging, *others, retries=2, hedge=0.05)
+    ended = await run(upstream, steady(every, 0.0, 120 * every, lambda number: number))
+    assert share_answered(ended) == 1.0
+    late = [one for one in ended if one.client.start >= 90 * every]
+    assert max(one.seconds for one in late) == pytest.approx(0.02)
+    assert states(upstream)[0] != "closed"
+    assert states(upstream)[1:] == ["closed"] * (mirrors - 1)
+    assert len([one for one in ended if one.seconds > 0.1]) <= 12
+
+
 @pytest.mark.parametrize("how", [REFUSES, HANGS])
 async def test_dead_mirror_of_two_costs_no_answer_without_retries_once_it_has_failed_three_times(
     how: End,

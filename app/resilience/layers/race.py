@@ -40,8 +40,10 @@ def race(
     """Ask one mirror, the next one when it is late or has failed, and so on: the first answer wins.
 
     Late is what has not come after `hedge` seconds; `auto` is the live p95, within 1.5 and 4
-    medians. Each of these extra attempts is paid from the budget. With 0, all mirrors are asked at
-    once: that is a race, and what its owner has ordered. Losers are cancelled and awaited.
+    medians. Each of these extra attempts is paid from the budget: one in place of a failure as a
+    retry is, one beside a late attempt if it can be spared. Losers are cancelled, so a mirror that
+    hangs is found out only when there are no more hedges; then the retries have to be left. With
+    0, all mirrors are asked at once: that is a race, and what its owner has ordered.
     """
     at_once = max(len(mirrors), _AT_ONCE if hedge else 2)
 
@@ -52,14 +54,14 @@ def race(
             return None
         return min(max(latency.p95, _HARDLY_LATE * latency.p50), _TAIL * latency.p50)
 
-    def may_hedge(call: Call, begun: int) -> bool:
+    def may_hedge(call: Call, begun: int, late: bool) -> bool:
         """Whether there is room, time and budget for another attempt, which is paid by this."""
         now = asyncio.get_running_loop().time()
         if begun >= at_once or now + (latency.p50 or 0.0) >= call.context.deadline:
             return False
         if not failures.may_have_extra(call.key, now):
             return False
-        if not budget.try_withdraw(spare=failures.is_spent(call.key, now)):
+        if not budget.try_withdraw(spare=late or failures.is_spent(call.key, now)):
             emit(BudgetSpent(call))
             return False
         call.tally.hedges += 1
@@ -88,7 +90,7 @@ class _Round:
         mirrors: Sequence[Fetch],
         turns: RoundRobin,
         call: Call,
-        may_hedge: Callable[[Call, int], bool],
+        may_hedge: Callable[[Call, int, bool], bool],
         refund: Callable[[Call], None],
     ) -> None:
         self._mirrors = mirrors
@@ -111,7 +113,7 @@ class _Round:
         while self.running:
             await asyncio.wait(self.running, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
             done = [task for task in self.running if task.done()]
-            if not done and not self._hedge():
+            if not done and not self._hedge(late=True):
                 delay = None
             for task in done:
                 if task.exception() is None:
@@ -127,8 +129,8 @@ class _Round:
         self._asked[task] = mirror
         self._begun += 1
 
-    def _hedge(self) -> bool:
-        if not self._may_hedge(self._call, self._begun):
+    def _hedge(self, *, late: bool) -> bool:
+        if not self._may_hedge(self._call, self._begun, late):
             return False
         self._paid += 1
         self._start()
@@ -152,7 +154,7 @@ class _Round:
                 self._paid -= 1
                 self._refund(self._call)
         elif another and failure.policy.retry_on != "never":
-            self._hedge()
+            self._hedge(late=False)
 
 
 async def _ask(mirror: Fetch, call: Call) -> Answer:

@@ -174,10 +174,10 @@ async def test_race_passes_over_open_circuit_breakers_without_time_or_budget(
 
 async def test_hedge_that_meets_an_open_circuit_breaker_goes_on_without_more_budget() -> None:
     slow, refusing, good = Mirror((5.0, None)), an_open_circuit(), Mirror((0.5, None))
-    call, budget = a_call(), a_budget_of(1)
+    call, budget = a_call(), a_budget_of(6)
     fetch = racing(slow, refusing, good, budget=budget)
     assert await result_leaving_nothing(fetch(call)) is good.answer
-    assert (attempts_of(slow, refusing, good), budget.balance) == ([[0.0], [1.0], [1.0]], 0.0)
+    assert (attempts_of(slow, refusing, good), budget.balance) == ([[0.0], [1.0], [1.0]], 5.0)
 
 
 @pytest.mark.parametrize("hedge", [0.0, 1.0, "auto"])
@@ -203,6 +203,15 @@ async def test_hedge_without_budget_does_not_go_out_and_budget_spent_is_emitted_
     assert result is (first[1] or mirror.answer)
     assert (now(), other.began) == (first[0], [])
     assert (events, budget.balance, call.tally.hedges) == ([BudgetSpent(call)], 0.5, 0)
+
+
+@pytest.mark.parametrize(("first", "asked"), [((2.0, None), []), ((0.5, BROKEN), [0.5])])
+async def test_hedge_of_a_late_attempt_leaves_half_of_the_budget_to_those_in_place_of_a_failure(
+    first: tuple[float, Exception | None], asked: list[float]
+) -> None:
+    other = Mirror((0.0, None))
+    await racing(Mirror(first), other, budget=a_budget_of(5))(a_call())
+    assert other.began == asked
 
 
 async def test_race_with_a_hedge_delay_of_zero_needs_no_budget(events: list[Event]) -> None:

@@ -17,7 +17,6 @@ from tests.resilience.races import (
     racing,
     result_leaving_nothing,
 )
-from tests.resilience.states import a_budget_of
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +53,7 @@ async def test_race_that_is_cancelled_while_its_losers_close_leaves_nothing_in_f
 @pytest.mark.parametrize("hedge", [0.0, 0.25])
 async def test_race_raises_a_bug_and_cancels_the_other_attempts(hedge: float) -> None:
     buggy, slow = Mirror((1.0, BUG)), Mirror(NEVER_ENDS, closing=0.5)
-    fetch = racing(buggy, slow, hedge=hedge, budget=a_budget_of(1))
+    fetch = racing(buggy, slow, hedge=hedge)
     assert await result_leaving_nothing(fetch(a_call())) is BUG
     assert (now(), slow.closed) == (1.5, 1)
 
