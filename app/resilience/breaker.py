@@ -48,6 +48,7 @@ class Breaker:
         self._in_a_row = 0
         self._opened: float | None = None
         self._probing = False
+        self._probed = 0.0
         self._next_suspect = 0.0
 
     def state(self, now: float) -> State:
@@ -76,7 +77,7 @@ class Breaker:
         if suspect:
             self._next_suspect = now + _OPEN_SECONDS
         else:
-            self._probing = True
+            self._probing, self._probed = True, now
         return Permit(self._generation, probe=True, suspect=suspect)
 
     def on_success(self, permit: Permit, now: float) -> State | None:
@@ -97,7 +98,8 @@ class Breaker:
         if permit.generation != self._generation:
             return None
         if self._opened is not None:
-            return None if permit.suspect else self._to_new_generation(now)
+            # As of when it was sent: one that has waited long does not put off the next one.
+            return None if permit.suspect else self._to_new_generation(self._probed)
         self._in_a_row += 1
         self._count(now, failed=True)
         return self._to_new_generation(now) if self._is_down(alternative) else None

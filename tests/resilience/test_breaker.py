@@ -49,6 +49,14 @@ def test_breaker_opens_after_a_failed_probe_and_closes_without_results_after_a_g
     assert breaker.state(2.0) == "closed"
 
 
+def test_breaker_is_open_for_a_second_since_the_failed_probe_was_sent() -> None:
+    breaker = an_open_breaker()
+    probe = breaker.try_acquire(1.0)
+    assert probe is not None
+    assert breaker.on_failure(probe, 1.75) == "open"
+    assert (breaker.retry_after(1.75), breaker.state(2.0)) == (0.25, "half_open")
+
+
 def test_breaker_does_not_count_results_of_an_older_generation() -> None:
     breaker = Breaker()
     early = [breaker.try_acquire(0.0) for _ in range(60)]
@@ -159,7 +167,7 @@ class BreakerAndReference(RuleBasedStateMachine):
         self.opened: float | None = None
         self.generation = 0
         self.probing = False
-        self.suspected = 0.0
+        self.probed = self.suspected = 0.0
         self.in_flight: list[tuple[Permit, int]] = []
         """The breaker's permit of each call, and the reference's generation."""
 
@@ -172,6 +180,7 @@ class BreakerAndReference(RuleBasedStateMachine):
         if permit is not None:
             assert (permit.probe, permit.suspect) == (is_open, is_open and suspect)
             self.probing = self.probing or (is_open and not suspect)
+            self.probed = self.now if is_open and not suspect else self.probed
             self.suspected = self.now if is_open and suspect else self.suspected
             self.in_flight.append((permit, self.generation))
 
@@ -195,7 +204,7 @@ class BreakerAndReference(RuleBasedStateMachine):
             case _ if permit.suspect:
                 pass
             case _ if self.opened is not None:
-                self.to_new_generation(self.now)
+                self.to_new_generation(self.probed)
             case "success":
                 self.results.append((self.now, False))
             case _:

@@ -83,7 +83,7 @@ async def test_probe_goes_on_when_the_deadline_of_its_client_is_over() -> None:
 async def test_probe_has_the_time_of_a_whole_attempt_whatever_its_client_has(
     deadline: float,
 ) -> None:
-    """So a mirror that hangs is found to be slow, and the next probe comes a second later."""
+    """So a mirror that hangs is found to be slow; the next probe goes out a second after it."""
     breaker, upstream = await a_half_open_breaker(), FakeUpstream(seconds=60)
     fetch = protected(timeout(0.8)(upstream), breaker)
     async with leaving_nothing():
