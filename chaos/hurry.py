@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,9 +14,10 @@ from chaos.figures import Figure, at_least, at_most
 from chaos.load import open_loop, users
 from chaos.service import Response, Service, service_process
 from chaos.upstreams import Switch, three_upstreams, url_settings
-from tests.service.replies import good, respond_with
-from tests.service.upstream import Exchange
+from tests.service.replies import good, never, respond_with
+from tests.service.upstream import Exchange, Reply
 
+_ERROR = respond_with(b"", "500 Internal Server Error")
 _LATENCY = 0.1
 _PATIENT = 10.0
 """Requests a second."""
@@ -24,7 +26,7 @@ _WITHIN = (0.8, 1.2)
 """What the hurried ones allow, in the time that an answer takes."""
 _SHORT_LIVED = 300.0
 """Requests a second that hang up, or have a deadline of a millisecond."""
-_ALONE, _BESIDE, _OUTAGE, _AFTERWARDS = 3.0, 10.0, 3.0, 4.0
+_ALONE, _BESIDE, _OUTAGE, _AFTERWARDS = 3.0, 10.0, 4.0, 4.0
 _RECOVERED_WITHIN = 1.5
 _ABSENT = 10**9
 """Users from here on do not exist, and the upstream knows at once."""
@@ -38,6 +40,19 @@ async def _steady(exchange: Exchange) -> None:
     else:
         await asyncio.sleep(_LATENCY)
         await good(exchange)
+
+
+_Request = Callable[[Service, str], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Other clients of one upstream, with their rates, and how that fails in an outage."""
+
+    upstream: str
+    section: str
+    others: Sequence[tuple[_Request, float]]
+    outage: Reply
 
 
 async def hurry(directory: Path) -> AsyncIterator[Figure]:
@@ -62,21 +77,20 @@ async def hurry(directory: Path) -> AsyncIterator[Figure]:
                 return await service.overview(next(users), query)
         return Response(began, perf_counter() - began, 499, {}, "")
 
-    kinds: dict[str, tuple[str, str, list[tuple[_Request, float]]]] = {
-        "hurried": ("POSTS", "posts", [(hurried, _HURRIED)]),
-        "hurried and absent": ("USERS", "user", [(hurried, _HURRIED), (absent, _HURRIED)]),
-        "short-lived": ("TODOS", "todos", [(short_lived, _SHORT_LIVED)]),
+    kinds = {
+        "hurried": _Kind("POSTS", "posts", [(hurried, _HURRIED)], never),
+        "hurried and absent": _Kind(
+            "USERS", "user", [(hurried, _HURRIED), (absent, _HURRIED)], _ERROR
+        ),
+        "short-lived": _Kind("TODOS", "todos", [(short_lived, _SHORT_LIVED)], _ERROR),
     }
-    switches = {name: Switch(_steady) for name, _, _ in kinds.values()}
+    switches = {kind.upstream: Switch(_steady) for kind in kinds.values()}
     async with (
         three_upstreams(switches) as upstreams,
         service_process(directory, {}, **url_settings(upstreams)) as service,
     ):
         runs = await asyncio.gather(
-            *(
-                _run(service, switches[name], section, others)
-                for name, section, others in kinds.values()
-            )
+            *(_run(service, switches[kind.upstream], kind) for kind in kinds.values())
         )
     for kind, (alone, beside, recovered, afterwards) in zip(kinds, runs, strict=True):
         name = f"hurry, {kind}, patient ones"
@@ -85,30 +99,25 @@ async def hurry(directory: Path) -> AsyncIterator[Figure]:
         yield at_least(f"{name}, complete from then on", afterwards, 0.99, "%")
 
 
-_Request = Callable[[Service, str], Awaitable[Response]]
-
-
-async def _run(
-    service: Service, switch: Switch, section: str, others: list[tuple[_Request, float]]
-) -> tuple[float, float, float, float]:
+async def _run(service: Service, switch: Switch, kind: _Kind) -> tuple[float, float, float, float]:
     """Shares of complete answers alone and beside the others; seconds to recover; share after."""
 
     async def patient(seconds: float) -> list[Response]:
-        query = f"?include={section}"
+        query = f"?include={kind.section}"
         return await open_loop(lambda: service.overview(next(users), query), _PATIENT, seconds)
 
     alone = await patient(_ALONE)
     seconds = _BESIDE + _OUTAGE + _AFTERWARDS
-    hurried = [
-        asyncio.create_task(open_loop(partial(one, service, section), rate, seconds))
-        for one, rate in others
+    others = [
+        asyncio.create_task(open_loop(partial(request, service, kind.section), rate, seconds))
+        for request, rate in kind.others
     ]
     beside = await patient(_BESIDE)
-    async with switch.switched_to(respond_with(b"", "500 Internal Server Error")):
+    async with switch.switched_to(kind.outage):
         await patient(_OUTAGE)
     ended = perf_counter()
     after = await patient(_AFTERWARDS)
-    await asyncio.gather(*hurried)
+    await asyncio.gather(*others)
     recovered = min((one.began for one in after if one.complete), default=float("inf")) - ended
     late = [one for one in after if one.began >= ended + _RECOVERED_WITHIN]
     return _complete(alone), _complete(beside), recovered, _complete(late)

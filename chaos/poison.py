@@ -32,7 +32,7 @@ _AFTERWARDS = 4.0
 _CLOSED_WITHIN = 2.0
 _RESULTS = 20
 _IN_FLIGHT = 5
-"""Calls that had begun when the last of those results came."""
+"""Calls whose results came while a client was told."""
 
 
 class _Poisoned(Switch):
@@ -40,10 +40,10 @@ class _Poisoned(Switch):
 
     def __init__(self, fault: Reply) -> None:
         super().__init__(delayed(0.02))
-        self._fault = fault
+        self.fault = fault
 
     async def __call__(self, exchange: Exchange) -> None:
-        await (self._fault if _is_poison(exchange) else self.reply)(exchange)
+        await (self.fault if _is_poison(exchange) else self.reply)(exchange)
 
 
 def _is_poison(exchange: Exchange) -> bool:
@@ -61,8 +61,8 @@ class _Case:
     outage: float = 0.0
     """When it began."""
     outage_ended: float = 0.0
-    in_outage: list[float] = field(default_factory=list)
-    """When the upstream was asked for anything during the outage."""
+    results: list[float] = field(default_factory=list)
+    """When each call of the outage ended."""
     after: list[Response] = field(default_factory=list)
     """The good ones since the outage began."""
 
@@ -82,7 +82,7 @@ def _figures(name: str, case: _Case) -> list[Figure]:
     known_calls = sum(at >= known for at in case.asked)
     seconds = case.outage - known
     opened = _first_refusal(case.after)
-    calls = sum(at < opened for at in case.in_outage)
+    results = sum(at < opened for at in case.results)
     ended = case.outage_ended
     late = [one for one in case.after if one.began >= ended + _CLOSED_WITHIN]
     closed = min(
@@ -92,7 +92,7 @@ def _figures(name: str, case: _Case) -> list[Figure]:
     return [
         at_least(f"{name}, good ones complete", complete, 0.99, "%"),
         at_most(f"{name}, calls a second once it is known", known_calls / seconds, 1.0, "/s"),
-        at_most(f"{name}, calls of an outage until open", calls, _RESULTS + _IN_FLIGHT),
+        at_most(f"{name}, results of an outage until open", results, _RESULTS + _IN_FLIGHT),
         at_most(f"{name}, first answer after the outage", closed - ended, _CLOSED_WITHIN, "ms"),
         at_least(
             f"{name}, complete from then on", sum(one.complete for one in late) / len(late), 1, "%"
@@ -138,10 +138,11 @@ async def _case(
     case.asked = [one.began for one in upstream.exchanges if _is_poison(one)]
     case.outage = perf_counter()
     after = asyncio.create_task(good(_OUTAGE + _AFTERWARDS))
-    async with reply.switched_to(_ERROR):
+    async with reply.switched_to(reply.fault):
         await asyncio.sleep(_OUTAGE)
-        case.in_outage = [one.began for one in upstream.exchanges[before:]]
         case.outage_ended = perf_counter()
     case.after = await after
     case.bad = await bad
+    ends = (one.ended for one in upstream.exchanges[before:])
+    case.results = [end for end in ends if end is not None and end < case.outage_ended]
     return case
