@@ -1,6 +1,7 @@
 """Byte streams that are responses, almost responses, or nothing of the kind."""
 
 import random
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 
@@ -51,26 +52,39 @@ _BODIES = [
 ]
 
 
-def response(chance: random.Random, mark: bytes) -> bytes:
-    """A response that is as it should be, whose body has nothing but `mark`, a byte."""
-    start = chance.choice(_STARTS[:6])
-    body = mark * chance.choice([0, 1, 5, 300, 70_000 if chance.random() < 0.02 else 20])
-    fields = [b"X-Mark: " + mark + b"\r\n", *chance.sample([_FIELDS[0], _FIELDS[8]], 1)]
+class Sample(NamedTuple):
+    """A response that is as it should be."""
+
+    stream: bytes
+    body: bytes
+    """Of nothing but one byte, its mark."""
+    ends_with_connection: bool
+
+
+def response(chance: random.Random, mark: bytes) -> Sample:
     early = b"".join(chance.sample(_STARTS[6:8], chance.choice([0, 0, 0, 1, 2])))
-    match chance.randrange(4):
-        case 0 | 1:
-            return (
-                early + start + b"".join(fields) + b"Content-Length: %d\r\n\r\n" % len(body) + body
-            )
+    fields = b"X-Mark: " + mark + b"\r\n" + chance.choice([b"", _FIELDS[0], _FIELDS[8]])
+    body = mark * chance.choice([0, 1, 5, 20, 300, chance.choice([20] * 50 + [70_000])])
+    match chance.randrange(5):
+        case 0:
+            head = chance.choice(_STARTS[3:5]) + fields + chance.choice([b"", _FIELDS[1]])
+            return Sample(early + head + b"\r\n", b"", ends_with_connection=False)
+        case 1:
+            head = chance.choice([*_STARTS[:3], _STARTS[5]]) + fields
+            return Sample(early + head + b"\r\n" + body, body, ends_with_connection=True)
         case 2:
+            head = chance.choice([*_STARTS[:2], _STARTS[5]]) + fields
             size = chance.randint(1, 100)
             chunks = [body[at : at + size] for at in range(0, len(body), size)]
             framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-            trailer = b"X-Mark: " + mark + b"\r\n" if chance.random() < 0.3 else b""
-            chunked = b"Transfer-Encoding: chunked\r\n\r\n" + framed + b"0\r\n" + trailer + b"\r\n"
-            return early + start + b"".join(fields) + chunked
+            trailers = chance.choice([b"", b"X-Mark: " + mark + b"\r\n"])
+            stream = early + head + b"Transfer-Encoding: chunked\r\n\r\n" + framed
+            end = b"0\r\n" + trailers + b"\r\n"
+            return Sample(stream + end, body, ends_with_connection=False)
         case _:
-            return early + start + b"".join(fields) + b"\r\n" + body
+            head = chance.choice([*_STARTS[:2], _STARTS[5]]) + fields
+            stream = early + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+            return Sample(stream, body, ends_with_connection=False)
 
 
 def mutated(chance: random.Random, stream: bytes, mark: bytes) -> bytes:
@@ -90,7 +104,7 @@ def mutated(chance: random.Random, stream: bytes, mark: bytes) -> bytes:
             case 4:
                 changed[at:at] = bytes(chance.randrange(128) for _ in range(chance.randint(1, 8)))
             case _:
-                changed += response(chance, mark)
+                changed += response(chance, mark).stream
     return bytes(changed)
 
 
@@ -101,7 +115,7 @@ def streams() -> st.SearchStrategy[bytes]:
         lambda parts: parts[0] + b"".join(parts[1])
     )
     chance = st.randoms(use_true_random=False)
-    good = chance.map(lambda chance: response(chance, b"x"))
+    good = chance.map(lambda chance: response(chance, b"x").stream)
     return st.one_of(
         good,
         st.tuples(chance, good).map(lambda pair: mutated(*pair, b"y")),
