@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import socket
 import sys
 
@@ -49,7 +50,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         config.admission.begin_all()
 
     raise_descriptor_limit()
-    config = ServerConfig(app, HttpProtocol, settings, log, idle_timeout=IDLE_TIMEOUT)
+    config = ServerConfig(app, HttpProtocol, settings, log, listener, idle_timeout=IDLE_TIMEOUT)
     server = DrainingServer(
         config,
         on_start=on_start,
@@ -76,7 +77,17 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def _open_standard_streams() -> None:
+    """Where one is closed, its number would go to a socket, and what is meant for it into that."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+
+
 def main() -> None:
+    _open_standard_streams()
     try:
         settings = load()
         listener = listen(settings)

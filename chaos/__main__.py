@@ -13,7 +13,9 @@ import uvloop
 
 from benchmarks.process import BenchmarkError
 from chaos.batch import batch, sections
+from chaos.crowd import crowd
 from chaos.disconnect import disconnect
+from chaos.dns_change import dns_change
 from chaos.figures import Figure
 from chaos.hedging import hedging
 from chaos.hurry import hurry
@@ -29,6 +31,13 @@ from chaos.shared import shared
 from chaos.slow_reader import slow_reader
 from chaos.soak import soak
 from chaos.starvation import starvation
+from chaos.log_reader import log_reader
+from chaos.outage import outage, stale
+from chaos.overload import overload
+from chaos.own_overload import own_overload
+from chaos.slow_reader import slow_reader
+from chaos.soak import soak
+from chaos.tls_hang import tls_hang
 
 Scenario = Callable[[Path], AsyncIterator[Figure]]
 
@@ -44,12 +53,17 @@ SCENARIOS: dict[str, Scenario] = {
     "recovery": recovery,
     "isolation": isolation,
     "overload": overload,
+    "own_overload": own_overload,
     "hedging": hedging,
     "sections": sections,
     "batch": batch,
     "large_batches": large_batches,
     "disconnect": disconnect,
     "slow_reader": slow_reader,
+    "tls_hang": tls_hang,
+    "dns_change": dns_change,
+    "crowd": crowd,
+    "log_reader": log_reader,
     "soak": soak,
 }
 

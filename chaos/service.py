@@ -15,6 +15,7 @@ import aiohttp
 
 from benchmarks.process import HOST, free_port, server
 
+_TO_LOG = '> "$1"'
 NAMES = ("USERS", "POSTS", "TODOS")
 
 
@@ -85,9 +86,19 @@ class Service:
 
 @asynccontextmanager
 async def service_process(
-    directory: Path, each: Mapping[str, object], module: str = "app", **settings: object
+    directory: Path,
+    each: Mapping[str, object],
+    module: str = "app",
+    descriptors: int | None = None,
+    stdout: str = _TO_LOG,
+    /,
+    **settings: object,
 ) -> AsyncIterator[Service]:
-    """`python -m app` on a core of its own; `each` are settings of every upstream."""
+    """`python -m app` on a core of its own; `each` are settings of every upstream.
+
+    It may have so many `descriptors`, and its standard output goes to a file, or where the shell
+    sends it by `stdout`.
+    """
     port = free_port()
     log = directory / f"{port}.log"
     for_each = {f"UPSTREAMS__{name}__{key}": value for key, value in each.items() for name in NAMES}
@@ -99,7 +110,9 @@ async def service_process(
         **{name: str(value) for name, value in (for_each | settings).items()},
     }
     # The shell redirects standard output to the log, and is then replaced by the service.
-    command = ["sh", "-c", f'exec "$0" -m {module} > "$1"', sys.executable, str(log)]
+    limit = f"ulimit -n {descriptors} &&" if descriptors else ""
+    run = f'{limit} exec "$0" -m {module} {stdout}'
+    command = ["sh", "-c", run, sys.executable, str(log)]
     core = min(os.sched_getaffinity(0) ^ _ALL_CORES or _ALL_CORES)
     process = server(command, environment, port=port, core=core, directory=directory)
     # In a thread: the upstreams in this process must respond while the service starts and stops.

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter, process_time
 
-_SLICE = 0.010
-"""CPU seconds of requests that are begun in one turn of the loop."""
+_SLICE = 0.003
+"""CPU seconds of requests that are begun in one turn of the loop. So few are in flight that what
+one costs does not grow with their number."""
 _LONG_TURN = 0.030
 """Seconds. Then what was begun is enough to do: only one more is begun."""
 _BURST = 0.5
@@ -31,16 +32,21 @@ _SAMPLED = 50
 
 
 class AdmissionQueue:
-    """First come, first served. `on_shed` gets a count each second in which requests were shed."""
+    """First come, first served. `on_shed` gets a count each second in which requests were shed.
+
+    At most `most` wait here: those who are refused need connections, too.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         request_timeout: float,
+        most: int,
         on_shed: Callable[[int], None],
     ) -> None:
         self._loop = loop
         self._burst_wait = _BURST * request_timeout
+        self._most = most
         self._on_shed = on_shed
         self._queue: deque[tuple[Callable[[], None], int]] = deque()
         self._queued_weight = 0
@@ -48,10 +54,11 @@ class AdmissionQueue:
         self._empty_at = self._turn_began = perf_counter()
         self._turning = False
         self.cost = _FIRST_COST
-        """CPU seconds of one request, lately."""
+        """CPU seconds of one request, lately, and of refusing others meanwhile."""
         self._ended = 0
         self._cpu = process_time()
-        self._shed = 0
+        self.shed_lately = 0
+        """Requests, since the last report."""
 
     @property
     def expected_wait(self) -> float:
@@ -68,7 +75,8 @@ class AdmissionQueue:
             if self._begun_in_turn * self.cost < _SLICE:
                 self._begin(begin)
                 return True
-        if self.expected_wait + (weight - 1) * self.cost > self._longest_wait():
+        too_late = self.expected_wait + (weight - 1) * self.cost > self._longest_wait()
+        if too_late or len(self._queue) >= self._most:
             self._count_shed()
             return False
         self._queue.append((begin, weight))
@@ -76,7 +84,7 @@ class AdmissionQueue:
         return True
 
     def on_end(self) -> None:
-        """A request has been answered."""
+        """A request has been answered that was not shed."""
         self._ended += 1
         if self._ended >= _SAMPLED:
             cpu = process_time()
@@ -121,10 +129,10 @@ class AdmissionQueue:
             self._empty_at = now
 
     def _count_shed(self) -> None:
-        if not self._shed:
+        if not self.shed_lately:
             self._loop.call_later(1.0, self._report_shed)
-        self._shed += 1
+        self.shed_lately += 1
 
     def _report_shed(self) -> None:
-        shed, self._shed = self._shed, 0
+        shed, self.shed_lately = self.shed_lately, 0
         self._on_shed(shed)

@@ -2,12 +2,14 @@
 
 import asyncio
 import resource
+import socket
 from functools import cached_property
 from math import ceil
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from app.server.acceptor import Acceptor
 from app.server.admission_queue import AdmissionQueue
 from app.server.connections import ClientConnections
 from app.settings import Settings
@@ -27,12 +29,12 @@ class ServerConfig(uvicorn.Config):
         http: type[asyncio.Protocol],
         settings: Settings,
         log: Log,
+        listener: socket.socket,
         *,
         idle_timeout: int,
     ) -> None:
         super().__init__(
             app,
-            port=settings.port,
             loop="uvloop",
             http=http,
             ws="none",
@@ -45,7 +47,8 @@ class ServerConfig(uvicorn.Config):
             timeout_graceful_shutdown=ceil(settings.request_timeout_max),
         )
         self._settings = settings
-        self._log = log
+        self.log = log
+        self.acceptor = Acceptor(listener)
         self.client_connections = ClientConnections(_connection_limit(settings))
 
     @cached_property
@@ -53,10 +56,11 @@ class ServerConfig(uvicorn.Config):
         """Made within the running loop."""
 
         def on_shed(requests: int) -> None:
-            self._log.warning("requests shed", requests=requests)
+            self.log.warning("requests shed", requests=requests)
 
         loop = asyncio.get_running_loop()
-        return AdmissionQueue(loop, self._settings.request_timeout, on_shed)
+        most = self.client_connections.limit // 2
+        return AdmissionQueue(loop, self._settings.request_timeout, most, on_shed)
 
 
 def _connection_limit(settings: Settings) -> int:

@@ -20,7 +20,7 @@ class ClientConnections:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._all: set[ClientConnection] = set()
         # In the order in which they became so.
         self._idle: dict[ClientConnection, None] = {}
@@ -31,7 +31,7 @@ class ClientConnections:
 
     def add(self, connection: ClientConnection) -> bool:
         """Whether there is room for it: not if all others are busy."""
-        if len(self._all) >= self._limit and not self._close_one():
+        if len(self._all) >= self.limit and not self._close_one():
             return False
         self._all.add(connection)
         self._idle[connection] = None

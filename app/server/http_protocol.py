@@ -7,17 +7,15 @@ problem all the same.
 
 import asyncio
 from functools import partial
-from http import HTTPStatus
 from typing import cast
 
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.problems.responses import problem
+from app.server import refusals
 from app.server.config import ServerConfig
 from app.server.middleware import request_id_of
 from app.server.request_state import RequestState
-from app.server.security_headers import SECURITY_HEADERS
 
 _MAX_HEAD = 65_536
 """Bytes. Envoy's default is 60 KiB; those of nginx and HAProxy are lower."""
@@ -28,6 +26,9 @@ IDLE_TIMEOUT = 75
 Longer than load balancers keep an idle connection (60 s is usual), so that they close it first and
 never send a request on a connection that we are closing.
 """
+
+_SHED_LINES = 100
+"""A second, of requests that are shed: all of them together have one anyway."""
 
 _PROBES = (b"/livez", b"/readyz")
 """Never refused: an orchestrator would take a process for dead that only has too much to do."""
@@ -58,7 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.config.client_connections.add(self):
             self._time_request()
         else:
-            self._refuse("overloaded", "too many connections are open", retry_after=1)
+            self._refuse(refusals.ALL_CONNECTIONS_BUSY)
+        self.config.acceptor.accept_more(self.loop, self._another)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -82,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             self._head_size += len(data)
             if self._head_size > _MAX_HEAD:
-                self._refuse("head_too_large", "the request's line and headers are too long")
+                self._refuse(refusals.HEAD_TOO_LARGE)
                 return
         super().data_received(data)
         if self._in_head and self._head_size and self._request_timer is None:
@@ -108,8 +110,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
         self.config.admission.on_end()
+        self._on_response_sent()
+
+    def _on_response_sent(self) -> None:
+        super().on_response_complete()
+        self.scope = None  # type: ignore[assignment]  # as before the first: it is over
         self.config.client_connections.on_idle(self)
         if not self._in_head:  # answered, but its body is still to come, and thrown away
             self._time_request()
@@ -126,11 +132,14 @@ class HttpProtocol(HttpToolsProtocol):
             self._reader_timer.cancel()
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn for what is not HTTP; its `msg` repeats nothing of the request."""
+        """Called by uvicorn for what is not HTTP."""
         if self._is_answering():
             self.cycle.keep_alive = False
         else:
-            self._refuse("malformed_request", msg)
+            self._refuse(refusals.MALFORMED)
+
+    def _another(self) -> "HttpProtocol":
+        return HttpProtocol(self.config, self.server_state, self.app_state, self.loop)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
         begin = partial(self._begin, cycle, app)
@@ -168,33 +177,24 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _shed(self, cycle: RequestResponseCycle) -> None:
         """Refuse the request, and keep the connection: a new one would cost more."""
-        close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        request_id = request_id_of(self.headers)
-        head, body = _SHED
-        self.transport.write(b"%bx-request-id: %b\r\n%b\r\n%b" % (head, request_id, close, body))
+        line = self.config.admission.shed_lately <= _SHED_LINES
+        self._refuse(refusals.SHED, close=not cycle.keep_alive, line=line)
         cycle.response_complete = True
+        self._on_response_sent()
+
+    def _refuse(self, refusal: refusals.Refusal, *, close: bool = True, line: bool = True) -> None:
+        request = self.scope or {}
+        request_id = request_id_of(request.get("headers", ()))
+        self.transport.write(refusal.response(request_id, close=close))
         if close:
             self.transport.close()
-        cycle.on_response()
-
-    def _refuse(self, slug: str, detail: str, retry_after: int | None = None) -> None:
-        head, body = _response(slug, detail, retry_after, close=True)
-        self.transport.write(head + b"\r\n" + body)
-        self.transport.close()
-
-
-def _response(
-    slug: str, detail: str, retry_after: int | None = None, *, close: bool = False
-) -> tuple[bytes, bytes]:
-    """A problem as it is sent: its head, to which fields may be added, and its body."""
-    headers = {"Connection": "close"} if close else {}
-    if retry_after is not None:
-        headers["Retry-After"] = str(retry_after)
-    response = problem(slug, detail, headers=headers)
-    status = HTTPStatus(response.status_code)
-    head = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
-    head += [b"%b: %b" % header for header in (*response.raw_headers, *SECURITY_HEADERS)]
-    return b"\r\n".join([*head, b""]), bytes(response.body)
-
-
-_SHED = _response("overloaded", "too many requests are waiting already", retry_after=1)
+        if line:
+            self.config.log.info(
+                "request",
+                method=request.get("method"),
+                path=request.get("path"),
+                status=refusal.status,
+                ms=0.0,
+                request_id=request_id.decode(),
+                refused=refusal.slug,
+            )

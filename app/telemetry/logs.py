@@ -35,13 +35,14 @@ def write_to_stdout(line: str) -> None:
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    except (OSError, ValueError):  # the reader has gone, the disk is full, the stream is closed
+    # The reader has gone, the disk is full, the stream is closed, or there never was one.
+    except (OSError, ValueError, AttributeError):
         pass
 
 
 def logger(settings: Settings, write: Write = write_to_stdout) -> Log:
     console = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stdout.isatty()
+        settings.log_format == "auto" and sys.stdout is not None and sys.stdout.isatty()
     )
     render: list[Processor] = (
         [_escape_controls, structlog.dev.ConsoleRenderer()]
@@ -145,8 +146,8 @@ def event_logger(log: Log) -> Emit:
     return log_event
 
 
-_LOGGED_ALREADY = "Exception in ASGI application\n"
-"""Uvicorn's message for a bug that the request middleware has logged, with the request's id."""
+_LOGGED_ALREADY = frozenset({"Exception in ASGI application\n", "Invalid HTTP request received."})
+"""Uvicorn's messages for what has a line of ours, with the request's id."""
 
 
 class ToStructlog(logging.Handler):
@@ -157,7 +158,7 @@ class ToStructlog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg == _LOGGED_ALREADY:
+        if record.msg in _LOGGED_ALREADY:
             return
         level = min(record.levelno // 10 * 10, logging.CRITICAL)  # libraries may have their own
         self._log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info)

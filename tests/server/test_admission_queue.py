@@ -10,7 +10,7 @@ from app.server.admission_queue import AdmissionQueue
 pytestmark = pytest.mark.anyio
 
 COST = 0.001
-SLICE = 10
+SLICE = 3
 """Requests of this cost that are begun in one turn of the loop."""
 
 
@@ -24,9 +24,11 @@ class Begun:
         return lambda: self.order.append(number)
 
 
-def a_queue(request_timeout: float, shed: list[int] | None = None) -> AdmissionQueue:
+def a_queue(
+    request_timeout: float, shed: list[int] | None = None, most: int = 1000
+) -> AdmissionQueue:
     counts = [] if shed is None else shed
-    return AdmissionQueue(asyncio.get_running_loop(), request_timeout, counts.append)
+    return AdmissionQueue(asyncio.get_running_loop(), request_timeout, most, counts.append)
 
 
 async def test_a_request_begins_at_once_while_there_is_time_in_this_turn_of_the_loop() -> None:
@@ -52,6 +54,12 @@ async def test_a_burst_beyond_half_of_a_requests_time_is_shed() -> None:
     admitted = [queue.submit(begun.request(n)) for n in range(500)]
     assert admitted == sorted(admitted, reverse=True)  # who came first is served
     assert SLICE + 100 <= admitted.count(True) <= SLICE + 102
+
+
+async def test_no_more_wait_than_leave_connections_on_which_to_refuse() -> None:
+    queue, begun = a_queue(2.0, most=5), Begun()
+    admitted = [queue.submit(begun.request(n)) for n in range(SLICE + 10)]
+    assert admitted == [True] * (SLICE + 5) + [False] * 5
 
 
 async def test_a_dear_request_is_shed_where_a_cheap_one_still_has_time() -> None:

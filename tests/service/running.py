@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ class Response:
 class RunningService:
     url: str
     state: ServiceState
+    config: ServerConfig
     client: aiohttp.ClientSession
     upstreams: Mapping[str, Upstream]
     _tasks_before: set[asyncio.Task[Any]] = field(default_factory=asyncio.all_tasks)
@@ -122,9 +124,11 @@ async def running_service(
             for name, upstream in upstreams.items()
         }
         parsed = Settings.model_validate({"upstreams": upstream_settings, "port": 0, **settings})
-        app = create_app(parsed, transport)
-        async with _serve(app, parsed) as url, _client_session() as client:
-            yield RunningService(url, app.state.service, client, upstreams)
+        log = logs.logger(parsed)
+        app = create_app(parsed, transport, log)
+        async with _serve(app, parsed, log) as served, _client_session() as client:
+            url, config = served
+            yield RunningService(url, app.state.service, config, client, upstreams)
         assert await eventually(lambda: not any(one.open for one in upstreams.values()))
 
 
@@ -137,15 +141,18 @@ def _client_session() -> aiohttp.ClientSession:
 
 
 @asynccontextmanager
-async def _serve(app: FastAPI, settings: Settings) -> AsyncIterator[str]:
+async def _serve(
+    app: FastAPI, settings: Settings, log: logs.Log
+) -> AsyncIterator[tuple[str, ServerConfig]]:
     """As `uvicorn.Server.serve`, without its signal handlers: signals are the test runner's."""
-    config = ServerConfig(app, HttpProtocol, settings, logs.logger(settings), idle_timeout=5)
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = ServerConfig(app, HttpProtocol, settings, log, listener, idle_timeout=5)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup()
+    await server.startup(sockets=[listener])
     try:
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        port = listener.getsockname()[1]
+        yield f"http://127.0.0.1:{port}", config
     finally:
-        await server.shutdown()
+        await server.shutdown(sockets=[listener])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -59,8 +60,15 @@ async def refused(exchange: Exchange) -> None:
 class Upstream:
     """Use inside `async with`. A connection without a request costs no task."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        tls: ssl.SSLContext | None = None,
+        address: tuple[str, int] = (HOST, 0),
+    ) -> None:
         self._reply = reply
+        self._tls = tls
+        self._address = address
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self.exchanges: list[Exchange] = []
@@ -73,10 +81,10 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server((HOST, 0))
+        listener = socket.create_server(self._address)
         self.port: int = listener.getsockname()[1]
         if self._reply is refused:  # the port stays bound, so that nobody else gets it
             listener.close()
@@ -134,7 +142,9 @@ class Upstream:
 
     async def _listen(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self), sock=listener)
+        self._server = await loop.create_server(
+            lambda: Connection(self), sock=listener, ssl=self._tls
+        )
 
     async def _respond(self, exchange: Exchange) -> None:
         try:

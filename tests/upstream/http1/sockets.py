@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 _PEM = Path(__file__).parent / "pem"
+AUTHORITY = _PEM / "ca.pem"
 
 NOISE = 0.25
 """Seconds added to every bound: two busy cores of a CI machine may stop a process so long."""
@@ -37,7 +38,7 @@ def server_context() -> ssl.SSLContext:
 
 def client_context() -> ssl.SSLContext:
     """It trusts the authority of the tests alone."""
-    return ssl.create_default_context(cafile=_PEM / "ca.pem")
+    return ssl.create_default_context(cafile=AUTHORITY)
 
 
 class Peer:

@@ -1,0 +1,31 @@
+"""What is refused below the application: the same problems, in bytes that are made once."""
+
+from http import HTTPStatus
+
+from app.problems.responses import problem
+from app.server.security_headers import SECURITY_HEADERS
+
+
+class Refusal:
+    """A problem without its request's id."""
+
+    def __init__(self, slug: str, detail: str, retry_after: int | None = None) -> None:
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        response = problem(slug, detail, headers=headers)
+        self.slug = slug
+        self.status = response.status_code
+        head = [b"HTTP/1.1 %d %b" % (self.status, HTTPStatus(self.status).phrase.encode())]
+        head += [b"%b: %b" % header for header in (*response.raw_headers, *SECURITY_HEADERS)]
+        self._head = b"\r\n".join(head)
+        self._body = bytes(response.body)
+
+    def response(self, request_id: bytes, *, close: bool) -> bytes:
+        connection = b"connection: close\r\n" if close else b""
+        fields = b"%b\r\nx-request-id: %b\r\n%b" % (self._head, request_id, connection)
+        return b"%b\r\n%b" % (fields, self._body)
+
+
+MALFORMED = Refusal("malformed_request", "this is not HTTP/1.1")
+HEAD_TOO_LARGE = Refusal("head_too_large", "the request's line and headers are too long")
+ALL_CONNECTIONS_BUSY = Refusal("overloaded", "too many connections are open", retry_after=1)
+SHED = Refusal("overloaded", "too many requests are waiting already", retry_after=1)

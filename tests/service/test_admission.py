@@ -1,0 +1,106 @@
+"""What the process cannot do in time is refused, over real sockets."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.service.running import RunningService, running_service
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def shedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All requests are too many."""
+    monkeypatch.setattr("app.server.admission_queue.AdmissionQueue._longest_wait", lambda _: -1.0)
+    monkeypatch.setattr("app.server.admission_queue._SLICE", -1.0)
+
+
+def request_lines(output: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in output.splitlines()]
+    return [line for line in lines if line["event"] == "request"]
+
+
+@pytest.mark.usefixtures("shedding")
+async def test_a_request_that_is_shed_has_its_id_and_a_line_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running_service(log_format="json") as service:
+        response = await service.overview(X_Request_ID="mine")
+    assert (response.status, response.headers["X-Request-ID"]) == (503, "mine")
+    assert response.headers["Retry-After"] == "1"
+    (line,) = request_lines(capsys.readouterr().out)
+    assert (line["method"], line["path"]) == ("GET", "/v1/users/1/overview")
+    assert (line["status"], line["request_id"]) == (503, "mine")
+    assert line["refused"] == "overloaded"
+
+
+@pytest.mark.usefixtures("shedding")
+async def test_a_flood_of_shed_requests_has_some_lines_and_not_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running_service(log_format="json") as service:
+        for _ in range(300):
+            assert (await service.overview()).status == 503
+    assert 100 <= len(request_lines(capsys.readouterr().out)) < 300
+
+
+@pytest.mark.usefixtures("shedding")
+async def test_requests_that_are_shed_do_not_make_the_others_look_cheap() -> None:
+    async with running_service(log_level="error") as service:
+        before = service.config.admission.cost
+        for _ in range(200):
+            assert (await service.overview()).status == 503
+        assert service.config.admission.cost == before
+
+
+@pytest.mark.usefixtures("shedding")
+async def test_probes_are_answered_when_all_requests_are_shed() -> None:
+    async with running_service(log_level="error") as service:
+        assert (await service.get("/livez")).status == 200
+        assert (await service.get("/readyz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "refused", "path"),
+    [
+        (b"BREW /pot HTTP/1.1\r\n\r\n", "malformed_request", None),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 65_600, "head_too_large", None),
+    ],
+)
+async def test_what_is_no_request_has_an_id_and_a_line_in_the_log(
+    request_: bytes, refused: str, path: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with running_service(log_format="json") as service:
+        reader, writer = await connection(service)
+        writer.write(request_)
+        head = (await asyncio.wait_for(reader.read(65_536), 2)).partition(b"\r\n\r\n")[0]
+        writer.close()
+    fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    (line,) = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert (line["event"], line["refused"], line["path"]) == ("request", refused, path)
+    assert line["request_id"].encode() == fields[b"x-request-id"]
+
+
+async def test_a_refusal_has_nothing_of_the_request_before_it_on_its_connection(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with running_service(log_format="json") as service:
+        reader, writer = await connection(service)
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-ID: first\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b'"alive"}'), 2)
+        writer.write(b"\x16\x03\x01\r\n\r\n")
+        assert b"x-request-id: first" not in await asyncio.wait_for(reader.read(), 2)
+        writer.close()
+    line = request_lines(capsys.readouterr().out)[-1]
+    assert (line["status"], line["path"]) == (400, None)
+    assert line["request_id"] != "first"
+
+
+async def connection(
+    service: RunningService,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    return await asyncio.open_connection(host, int(port))
