@@ -21,9 +21,11 @@ from chaos.hedging import hedging
 from chaos.hurry import hurry
 from chaos.isolation import isolation
 from chaos.large_batches import large_batches
+from chaos.log_reader import log_reader
 from chaos.mirrors import mirrors
 from chaos.outage import outage, stale
 from chaos.overload import overload
+from chaos.own_overload import own_overload
 from chaos.poison import poison
 from chaos.recovery import recovery
 from chaos.refusals import refusals
@@ -31,12 +33,6 @@ from chaos.shared import shared
 from chaos.slow_reader import slow_reader
 from chaos.soak import soak
 from chaos.starvation import starvation
-from chaos.log_reader import log_reader
-from chaos.outage import outage, stale
-from chaos.overload import overload
-from chaos.own_overload import own_overload
-from chaos.slow_reader import slow_reader
-from chaos.soak import soak
 from chaos.tls_hang import tls_hang
 
 Scenario = Callable[[Path], AsyncIterator[Figure]]

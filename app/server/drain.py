@@ -1,6 +1,7 @@
 """Draining: after a stop signal, `/readyz` says 503 first, and the listener closes later."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from math import inf
 from time import monotonic
@@ -12,16 +13,18 @@ import uvicorn
 _SAME_STOP = 1.0
 """Seconds. A signal to a process group comes twice where a parent hands it on, as make does."""
 
+_LAST_ANSWERS = 1.0
+"""Seconds, for the 503 of those who still wait when the service is forced to stop."""
+
 
 class DrainingServer(uvicorn.Server):
-    """On a stop signal `on_stop` is called at once while the listener stays open, so that a load
-    balancer sees that the service is not ready any more; when the answers in flight are finished,
-    but not before `drain_seconds`, the server closes and exits with 0.
+    """A stop signal calls `on_stop` at once, and the listener stays open: a load balancer can see
+    that the service is not ready any more. When the answers in flight are finished, but not before
+    `drain_seconds`, the server closes.
 
-    A stop signal calls `on_stop` at once, and the listener stays open: a load balancer can see that
-    the service is not ready any more. `on_start` gets the base URL of each listener. After
-    `drain_timeout` seconds, an answer in flight can only be waiting for a client that does not
-    read; it is waited for no longer here.
+    `on_start` gets the base URL of each listener. After `drain_timeout` seconds, an answer in
+    flight can only be waiting for a client that does not read; it is waited for no longer here. A
+    second signal ends the waiting, and `force_exit` is set then.
     """
 
     def __init__(
@@ -61,6 +64,16 @@ class DrainingServer(uvicorn.Server):
             self._stopped_at = monotonic()
         elif monotonic() > self._stopped_at + _SAME_STOP:
             self.should_exit = self.force_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.force_exit and self.started:
+            # Left to the end of the loop, as uvicorn does, the lifespan would log a traceback.
+            for task in (tasks := list(self.server_state.tasks)):
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=_LAST_ANSWERS)
+            await self.lifespan.shutdown()
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._is_drained()

@@ -1,8 +1,10 @@
 """`python -m app` as a child process, and its log."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -11,26 +13,33 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
+SERVICE = (sys.executable, "-m", "app")
 _TIMEOUT = 10.0
 
 
 @asynccontextmanager
-async def service_process(directory: Path, **settings: str) -> AsyncIterator[Process]:
-    """`python -m app`, started in `directory`, away from a developer's `.env`."""
+async def service_process(
+    directory: Path, command: tuple[str, ...] = SERVICE, /, **settings: str
+) -> AsyncIterator[Process]:
+    """`python -m app`, started in `directory`, away from a developer's `.env`.
+
+    It leads a process group, with whatever `command` runs it.
+    """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "app"),
+        *command,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(_ROOT), "PORT": "0", "LOG_FORMAT": "json", **settings},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PORT": "0", "LOG_FORMAT": "json", **settings},
         stdout=PIPE,
         stderr=PIPE,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(_TIMEOUT):
             yield process
     finally:
-        if process.returncode is None:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
 
 

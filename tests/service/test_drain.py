@@ -5,7 +5,10 @@ A second signal, a second later or more, ends it at once.
 
 import asyncio
 import contextlib
+import os
+import shutil
 import signal
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
@@ -16,7 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.service.process import base_url, log_event, service_process
+from tests.service.process import ROOT, SERVICE, base_url, log_event, service_process
 from tests.service.replies import good, respond_with
 from tests.service.stream import NDJSON, SSE, Stream
 from tests.service.upstream import Exchange, Upstream
@@ -69,6 +72,12 @@ async def test_a_second_signal_while_draining_ends_the_process_at_once_and_not_w
             status, body = await request
             assert (status, body["type"]) == (503, "/problems/draining")
         assert await process.wait() not in (0, None)
+        assert process.stdout
+        assert process.stderr
+        assert b"Traceback" not in await process.stdout.read()
+        assert await process.stderr.read() == (
+            b"stopped before the answers in flight were finished\n"
+        )
 
 
 async def test_two_signals_in_a_row_are_one_stop_as_when_a_parent_hands_them_on(
@@ -82,6 +91,26 @@ async def test_two_signals_in_a_row_are_one_stop_as_when_a_parent_hands_them_on(
         status, body = await request
         assert (status, body["complete"]) == (200, True)
         assert await process.wait() == 0
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+async def test_a_signal_to_the_process_group_of_make_run_is_one_stop(tmp_path: Path) -> None:
+    """Make hands it on to the service, which has had it already. Nothing is installed for this."""
+    recipe = ("-f", str(ROOT / "Makefile"), "-o", ".venv/run", "run")
+    binaries = f"BIN={Path(sys.executable).parent}"
+    async with _request_in_flight(tmp_path, seconds=1, command=("make", *recipe, binaries)) as (
+        process,
+        request,
+        client,
+        base,
+    ):
+        os.killpg(process.pid, signal.SIGTERM)
+        await _readyz(client, base, lambda status, _: status == 503)
+        status, body = await request
+        assert (status, body["complete"]) == (200, True)
+        await process.wait()
+        assert process.stderr
+        assert b"stopped before" not in await process.stderr.read()
 
 
 async def test_drain_seconds_keep_the_listener_open_while_readyz_gives_503(tmp_path: Path) -> None:
@@ -154,13 +183,13 @@ async def test_draining_finishes_streams_unless_a_second_signal_comes(
 
 @asynccontextmanager
 async def _request_in_flight(
-    directory: Path, seconds: int
+    directory: Path, seconds: int, command: tuple[str, ...] = SERVICE
 ) -> AsyncIterator[tuple[Process, asyncio.Task[Any], aiohttp.ClientSession, str]]:
     """A service whose upstreams take `seconds`, with a request that waits for them."""
     limits = {f"UPSTREAMS__{name}__ATTEMPT_TIMEOUT": "9" for name in ("USERS", "POSTS", "TODOS")}
     async with (
         service_process(
-            directory, DEMO_LATENCY=str(seconds), REQUEST_TIMEOUT="9", **limits
+            directory, command, DEMO_LATENCY=str(seconds), REQUEST_TIMEOUT="9", **limits
         ) as process,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as client,
     ):

@@ -1,7 +1,11 @@
 """Whoever reads the log may pause or go away: no answer differs, and none is late for it."""
 
 import asyncio
+import contextlib
+import os
 import re
+import socket
+import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -54,6 +58,25 @@ async def test_answers_are_the_same_when_the_log_reader_has_gone(tmp_path: Path)
         assert await statuses(client, url, 50) == before
         async with client.get(url, headers={**FAILING, "Accept": "text/event-stream"}) as response:
             assert "event: done" in await response.text()
+
+
+@pytest.mark.parametrize("log_format", ["json", "auto"])
+async def test_without_a_standard_output_there_is_no_log_and_no_connection_gets_it(
+    tmp_path: Path, log_format: str
+) -> None:
+    closed = ("sh", "-c", 'exec "$0" -m app >&-', sys.executable)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {"DEMO_LATENCY": "0", "PORT": str(port), "LOG_FORMAT": log_format}
+    async with service_process(tmp_path, closed, **settings) as process:
+        async with aiohttp.ClientSession() as client:
+            url = f"http://127.0.0.1:{port}/v1/users/1/overview"
+            while process.returncode is None:
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    assert await statuses(client, url, 20) == {200}
+                    break
+                await asyncio.sleep(0.02)
+        assert os.readlink(f"/proc/{process.pid}/fd/1") == "/dev/null"  # noqa: PTH115
 
 
 async def test_answers_are_as_quick_while_the_log_reader_pauses(tmp_path: Path) -> None:
