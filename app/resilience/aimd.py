@@ -12,11 +12,11 @@ from app.resilience.latency import Latency
 _DECREASE = 0.75
 _MIN_LIMIT = 4.0
 """Enough to notice when the upstream has recovered."""
-_DOUBLED_SECONDS = 5.0
-"""In which a limit that did not fall any more is doubled, whatever the traffic: a few calls an hour
-would never show that the upstream has recovered, and the next burst would be shed."""
-_MAX_DOUBLINGS = 30.0
-"""At once; enough from any limit to any ceiling, and no float overflows after a quiet night."""
+_FORGOTTEN_SECONDS = 25.0
+"""In which a limit that did not fall any more is back at the ceiling, whatever the traffic: a few
+calls an hour would never show that the upstream has recovered, and the next burst would be shed.
+Step by step, as what grows by a factor keeps its lead over another limit on the same server for
+ever (Chiu & Jain, "Analysis of the Increase and Decrease Algorithms", 1989)."""
 
 
 class AdaptiveLimit:
@@ -89,6 +89,6 @@ class AdaptiveLimit:
 
     def _grow_with_time(self) -> None:
         now = self._time()
-        doublings = min((now - self._grown_at) / _DOUBLED_SECONDS, _MAX_DOUBLINGS)
+        grown = self.ceiling * (now - self._grown_at) / _FORGOTTEN_SECONDS
         self._grown_at = now
-        self._exact = min(self._exact * 2**doublings, self.ceiling)
+        self._exact = min(self._exact + grown, self.ceiling)
