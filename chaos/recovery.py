@@ -23,7 +23,9 @@ from tests.service.upstream import Exchange, Upstream
 
 _LOADS = ((0.5, 1.0, 1.5), (2.0, 3.0))
 """Of the upstream's capacity, by what is not stored; those of a group run side by side."""
-_WORKERS, _LATENCY = 4, 0.05
+_WORKERS, _LATENCY = 12, 0.05
+_SECTIONS = 3
+"""Of an answer: their calls share the workers, and it is complete with the last of them."""
 _DEADLINE = 2.0
 _HOT_USERS = 20
 _FIRST_HOT_USER = 10**6
@@ -101,7 +103,7 @@ class _Scene:
     async def _reply(self, exchange: Exchange) -> None:
         if next(self._fails):
             await respond_with(b"", "500 Internal Server Error")(exchange)
-        elif int(exchange.target.rpartition("/")[2]) < _FIRST_HOT_USER:
+        elif int(exchange.target.replace("=", "/").rpartition("/")[2]) < _FIRST_HOT_USER:
             await good(exchange)
         else:
             body = resource(exchange.target) or b""
@@ -116,7 +118,7 @@ class _Scene:
         tasks: set[asyncio.Task[None]] = set()
 
         async def send() -> None:
-            began, rate = perf_counter(), 1.5 * load * self._workers.capacity
+            began, rate = perf_counter(), 1.5 * load * self._workers.capacity / _SECTIONS
             for number in count():
                 await asyncio.sleep(max(began + number / rate - perf_counter(), 0))
                 task = asyncio.create_task(self._request(hot=number % 3 == 0))
@@ -135,7 +137,7 @@ class _Scene:
     async def _request(self, hot: bool) -> None:
         if self._service is not None:
             user = next(self._hot_users if hot else users)
-            response = await self._service.overview(user, "?include=user")
+            response = await self._service.overview(user)
             if response.complete and response.seconds <= _DEADLINE:
                 self._good.append(perf_counter())
 
