@@ -29,8 +29,8 @@ _SECTIONS = 3
 _DEADLINE = 2.0
 _HOT_USERS = 20
 _FIRST_HOT_USER = 10**6
-_WARM_UP, _BEFORE, _TRIGGER, _AFTER = 5.0, 3.0, 2.0, 6.0
-_WINDOW = 2.0
+_WARM_UP, _BEFORE, _TRIGGER, _AFTER = 5.0, 3.0, 2.0, 6.5
+_WINDOW = 3.0
 """Seconds over which goodput is measured after a trigger."""
 _BACK, _BACK_WITHIN = 0.95, 3.0
 

@@ -1,8 +1,10 @@
 """The service under test: a process of its own, run as in production, and its client."""
 
 import asyncio
+import contextlib
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.process import HOST, free_port, server
+from benchmarks.process import HOST, BenchmarkError, server
 
 _TO_LOG = '> "$1"'
 NAMES = ("USERS", "POSTS", "TODOS")
@@ -99,7 +101,7 @@ async def service_process(
     It may have so many `descriptors`, and its standard output goes to a file, or where the shell
     sends it by `stdout`.
     """
-    port = free_port()
+    port = _next_port()
     log = directory / f"{port}.log"
     for_each = {f"UPSTREAMS__{name}__{key}": value for key, value in each.items() for name in NAMES}
     environment = {
@@ -130,5 +132,17 @@ async def service_process(
         await asyncio.to_thread(process.__exit__, None, None, None)
 
 
+def _next_port() -> int:
+    """One that is free, and stays so while several services start.
+
+    The system gives none of these to clients and upstreams, which start meanwhile.
+    """
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise BenchmarkError("there is no free port")
+
+
+_PORTS = iter(range(20_000, 30_000))
 _ALL_CORES = os.sched_getaffinity(0)
 """Read at import, before this process confines itself to one core."""
