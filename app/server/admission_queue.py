@@ -54,7 +54,7 @@ class AdmissionQueue:
         self._empty_at = self._turn_began = perf_counter()
         self._turning = False
         self.cost = _FIRST_COST
-        """CPU seconds of one request, lately, and of refusing others meanwhile."""
+        """CPU seconds of an ordinary request, lately, and of refusing others meanwhile."""
         self._ended = 0
         self._cpu = process_time()
         self.shed_lately = 0
@@ -73,7 +73,7 @@ class AdmissionQueue:
         if not self._queue:
             self._empty_at = perf_counter()
             if self._begun_in_turn * self.cost < _SLICE:
-                self._begin(begin)
+                self._begin(begin, weight)
                 return True
         too_late = self.expected_wait + (weight - 1) * self.cost > self._longest_wait()
         if too_late or len(self._queue) >= self._most:
@@ -83,9 +83,9 @@ class AdmissionQueue:
         self._queued_weight += weight
         return True
 
-    def on_end(self) -> None:
+    def on_end(self, weight: int = 1) -> None:
         """A request has been answered that was not shed."""
-        self._ended += 1
+        self._ended += weight
         if self._ended >= _SAMPLED:
             cpu = process_time()
             sample = (cpu - self._cpu) / self._ended
@@ -95,24 +95,24 @@ class AdmissionQueue:
     def begin_all(self) -> None:
         """Wait no longer: the service is about to stop, and finishes what it has."""
         while self._queue:
-            self._begin(self._next())
+            self._begin(*self._next())
 
     def _longest_wait(self) -> float:
         stands = perf_counter() - self._empty_at > _STANDING_SECONDS
         return min(_STANDING_WAIT, self._burst_wait) if stands else self._burst_wait
 
-    def _begin(self, begin: Callable[[], None]) -> None:
-        self._begun_in_turn += 1
+    def _begin(self, begin: Callable[[], None], weight: int) -> None:
+        self._begun_in_turn += weight
         if not self._turning:
             self._turning = True
             self._turn_began = perf_counter()
             self._loop.call_soon(self._turn)
         begin()
 
-    def _next(self) -> Callable[[], None]:
+    def _next(self) -> tuple[Callable[[], None], int]:
         begin, weight = self._queue.popleft()
         self._queued_weight -= weight
-        return begin
+        return begin, weight
 
     def _turn(self) -> None:
         """Another turn of the loop: begin what there is time for."""
@@ -124,7 +124,7 @@ class AdmissionQueue:
         if self._turning:
             self._loop.call_soon(self._turn)
         while self._queue and self._begun_in_turn * self.cost <= room:
-            self._begin(self._next())
+            self._begin(*self._next())
         if not self._queue:
             self._empty_at = now
 

@@ -46,6 +46,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     _in_head = True
     _head_size = 0
+    _weight = 1
     _request_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
 
@@ -60,7 +61,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._time_request()
         else:
             self._refuse(refusals.ALL_CONNECTIONS_BUSY)
-        self.config.acceptor.accept_more(self.loop, self._another)
+        another = partial(type(self), self.config, self.server_state, self.app_state, self.loop)
+        self.config.acceptor.accept_more(self.loop, another)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -110,7 +112,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.config.admission.on_end()
+        self.config.admission.on_end(self._weight)
         self._on_response_sent()
 
     def _on_response_sent(self) -> None:
@@ -138,14 +140,12 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._refuse(refusals.MALFORMED)
 
-    def _another(self) -> "HttpProtocol":
-        return HttpProtocol(self.config, self.server_state, self.app_state, self.loop)
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
         begin = partial(self._begin, cycle, app)
+        self._weight = self.url.count(b"user_id=") or 1
         if self.url.startswith(_PROBES):
             begin()
-        elif not self.config.admission.submit(begin, self.url.count(b"user_id=") or 1):
+        elif not self.config.admission.submit(begin, self._weight):
             self._shed(cycle)
 
     def _begin(self, cycle: RequestResponseCycle, app: object) -> None:
@@ -177,8 +177,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _shed(self, cycle: RequestResponseCycle) -> None:
         """Refuse the request, and keep the connection: a new one would cost more."""
-        line = self.config.admission.shed_lately <= _SHED_LINES
-        self._refuse(refusals.SHED, close=not cycle.keep_alive, line=line)
+        with_line = self.config.admission.shed_lately <= _SHED_LINES
+        self._refuse(refusals.SHED, close=not cycle.keep_alive, line=with_line)
         cycle.response_complete = True
         self._on_response_sent()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import process_time
 
 import pytest
 
@@ -74,6 +75,22 @@ async def test_one_dear_request_begins_when_there_is_nothing_else() -> None:
     queue, begun = a_queue(0.01), Begun()
     assert queue.submit(begun.request(1), weight=100)
     assert begun.order == [1]
+
+
+async def test_a_request_about_many_costs_as_much_as_many() -> None:
+    queue = a_queue(2.0)
+    queue.on_end(50)
+    before, began = queue.cost, process_time()
+    while process_time() - began < 0.005:
+        pass
+    queue.on_end(50)
+    assert queue.cost == pytest.approx(before * 0.75 + 0.0001 / 4, rel=0.2)
+
+
+async def test_dear_requests_are_begun_in_turns_of_the_loop_as_many_cheap_ones() -> None:
+    queue, begun = a_queue(2.0), Begun()
+    assert all(queue.submit(begun.request(n), weight=SLICE) for n in range(3))
+    assert begun.order == [0]
 
 
 async def test_begin_all_empties_the_queue_at_once() -> None:

@@ -74,13 +74,13 @@ async def hanging(request: pytest.FixtureRequest) -> AsyncIterator[HangingUpstre
 
 
 @asynccontextmanager
-async def service_above(hanging: HangingUpstream, **posts: Any) -> AsyncIterator[RunningService]:
-    """Its posts come from there; users and todos are well."""
+async def service_above(port: int, **posts: Any) -> AsyncIterator[RunningService]:
+    """Its posts come from this port, over TLS; users and todos are well."""
     async with Upstream(good) as users, Upstream(good) as todos:
         upstreams = {
             "users": {"urls": users.url},
             "todos": {"urls": todos.url},
-            "posts": {"urls": f"https://127.0.0.1:{hanging.port}", **posts},
+            "posts": {"urls": f"https://127.0.0.1:{port}", **posts},
         }
         transport = Http1Transport(192, client_context)
         async with running_service(
@@ -92,7 +92,7 @@ async def service_above(hanging: HangingUpstream, **posts: Any) -> AsyncIterator
 async def test_many_impatient_clients_leave_no_sockets_and_the_other_sections_are_answered(
     hanging: HangingUpstream,
 ) -> None:
-    async with service_above(hanging) as service:
+    async with service_above(hanging.port) as service:
         began = perf_counter()
         answers = 0
         sockets: list[int] = []
@@ -132,7 +132,7 @@ async def test_many_impatient_clients_leave_no_sockets_and_the_other_sections_ar
 async def test_a_client_that_leaves_ends_its_connection_to_a_hanging_upstream_within_100_ms(
     hanging: HangingUpstream,
 ) -> None:
-    async with service_above(hanging, attempt_timeout=5.0, retries=0) as service:
+    async with service_above(hanging.port, attempt_timeout=5.0, retries=0) as service:
         for user in range(1, 6):
             client = asyncio.create_task(
                 service.overview_of(user, "?include=posts", X_Request_Timeout_Ms="5000")
@@ -148,31 +148,8 @@ async def test_a_client_that_leaves_ends_its_connection_to_a_hanging_upstream_wi
 
 
 async def test_an_upstream_over_tls_answers_on_connections_that_are_reused() -> None:
-    async with Upstream(good) as posts, tls_in_front_of(posts) as port:
-        fronted = HangingUpstream()
-        fronted.port = port
-        async with service_above(fronted) as service:
+    async with Upstream(good, server_context()) as posts:
+        async with service_above(posts.port) as service:
             for _ in range(5):
                 assert (await service.overview()).json["complete"] is True
         assert posts.connections == 1
-
-
-@asynccontextmanager
-async def tls_in_front_of(upstream: Upstream) -> AsyncIterator[int]:
-    """A port that passes TLS on to `upstream`."""
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-        finally:
-            writer.transport.abort()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", upstream.port)
-        await asyncio.gather(copy(reader, there[1]), copy(there[0], writer), return_exceptions=True)
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
