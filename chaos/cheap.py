@@ -1,6 +1,7 @@
 """Clients and an upstream that cost so little that the service is what is measured.
 
-Requests and responses are bytes that are written at once, without a task for each.
+Of a response they read the status, its length, and whether it is complete; the upstream has three
+answers, whoever is asked about.
 """
 
 import asyncio

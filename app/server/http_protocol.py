@@ -1,8 +1,7 @@
 """Uvicorn's HTTP/1.1, with bounds on what a client may send, and on how long it may do nothing.
 
 The parser under it collects a head of any length, at a cost that grows with its square. Whatever
-cannot become a request, or is one too many, is answered here, below the application, and is a
-problem all the same.
+cannot become a request, or is one too many, is answered here, below the application.
 """
 
 import asyncio
@@ -89,7 +88,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._refuse(refusals.HEAD_TOO_LARGE)
                 return
         super().data_received(data)
-        if self._in_head and self._head_size and self._request_timer is None:
+        incomplete = self._head_size if self._in_head else not self._is_answering()
+        if incomplete and self._request_timer is None:
             self._time_request()
 
     def on_message_begin(self) -> None:
@@ -114,13 +114,13 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self.config.admission.on_end(self._weight)
         self._on_response_sent()
+        if not self._in_head:  # answered, but its body is still to come, and thrown away
+            self._time_request()
 
     def _on_response_sent(self) -> None:
         super().on_response_complete()
         self.scope = None  # type: ignore[assignment]  # as before the first: it is over
         self.config.client_connections.on_idle(self)
-        if not self._in_head:  # answered, but its body is still to come, and thrown away
-            self._time_request()
 
     def pause_writing(self) -> None:
         super().pause_writing()
