@@ -59,7 +59,7 @@ async def own_overload(directory: Path) -> AsyncIterator[Figure]:
             yield at_most(f"{name}, neither complete nor refused", neither, 0.001, "%")
             yield info(f"{name}, statuses", str(dict(statuses)))
             await asyncio.sleep(_AFTER)
-            yield at_least(f"{name}, 2 s after", await capacity_now(2) / capacity, 0.95, "%")
+            yield at_least(f"{name}, 2 s after", await capacity_now(4) / capacity, 0.95, "%")
 
 
 def _goodput(replies: list[Reply], seconds: float) -> float:
