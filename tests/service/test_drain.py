@@ -96,7 +96,7 @@ async def test_two_signals_in_a_row_are_one_stop_as_when_a_parent_hands_them_on(
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 async def test_a_signal_to_the_process_group_of_make_run_is_one_stop(tmp_path: Path) -> None:
     """Make hands it on to the service, which has had it already. Nothing is installed for this."""
-    recipe = ("-f", str(ROOT / "Makefile"), "-o", ".venv/run", "run")
+    recipe = ("--no-print-directory", "-f", str(ROOT / "Makefile"), "-o", ".venv/run", "run")
     binaries = f"BIN={Path(sys.executable).parent}"
     async with _request_in_flight(tmp_path, seconds=1, command=("make", *recipe, binaries)) as (
         process,

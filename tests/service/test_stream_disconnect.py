@@ -151,7 +151,7 @@ async def test_a_disconnect_from_a_json_batch_cancels_its_attempts_and_frees_its
     async with moment.service() as (service, reply):
         client = asyncio.create_task(service.get(_OVERVIEWS))
         assert await eventually(lambda: len(reply.held) == _FAN_OUT)
-        assert retained() == len(_NAMES)
+        assert retained() >= len(_NAMES)
         disconnected_at = perf_counter()
         client.cancel()
         for attempt in reply.held:
