@@ -110,12 +110,12 @@ async def disconnect(directory: Path) -> AsyncIterator[Figure]:
     ):
         numbers = count()
 
-        async def client(place: int, times: int) -> None:
-            """The users are always the same, so that caches of the service fill at the start."""
+        async def client(times: int) -> None:
+            """No user comes twice: one that hangs until its clients leave is soon in quarantine."""
             for _ in range(times):
                 for kind in range(len(_KINDS)):
-                    user = (1 + place * len(_KINDS) + kind) * _BATCH
-                    request_id = f"{kind}-{next(numbers)}"
+                    number = next(numbers)
+                    user, request_id = (1 + number) * _BATCH, f"{kind}-{number}"
                     delays[_KINDS[kind].name].append(
                         await _cancellation_delay(service, reply, request_id, user)
                     )
@@ -123,7 +123,7 @@ async def disconnect(directory: Path) -> AsyncIterator[Figure]:
         before = dump(service, dump_path)
         sockets = service.sockets()
         for times in _ROUNDS:
-            await asyncio.gather(*(client(place, times) for place in range(_CLIENTS)))
+            await asyncio.gather(*(client(times) for _ in range(_CLIENTS)))
             memory.append(service.memory() / 2**20)
         for kind, seconds in delays.items():
             name = f"disconnect, {kind}, {len(seconds)} times"
