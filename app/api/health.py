@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from app.api.dependencies import service_state
 from app.problems.responses import Problem, problem
@@ -84,7 +84,9 @@ async def readyz(
     request: Request,
     response: Response,
     verbose: Annotated[
-        Literal["", "true", "false"], Query(description="`?verbose` lists every upstream")
+        Literal["true", "false"],
+        BeforeValidator(lambda text: text or "true"),
+        Query(description="`?verbose` lists every upstream"),
     ] = "false",
 ) -> Readiness | Response:
     """503 after a stop signal: answers in flight are finished, new requests go elsewhere."""

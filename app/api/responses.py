@@ -56,6 +56,15 @@ def partial_response(headers: dict[str, str], body: bytes) -> Response:
     return Response(body, headers=headers, media_type="application/json")
 
 
+def revalidated(request: Request, body: bytes, media_type: str) -> Response:
+    """A document that clients may store, and revalidate each time (RFC 9111 §5.2.2.4)."""
+    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    headers = {"Cache-Control": "no-cache", "ETag": tag}
+    if matches(request.headers.getlist("if-none-match"), tag):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
+
+
 def etag(outcomes: Outcomes) -> str:
     """A weak validator (RFC 9110 §8.8.1): equal for equal data, whenever they were fetched."""
     digest = blake2b(digest_size=12)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, RootModel, create_model
 from app.composition.section import Failed, Ok, Skipped
 from app.composition.timeline import Timeline
 from app.composition.view import View
-from app.problems.responses import Problem
+from app.problems.responses import InternalError, Problem
 
 Model = type[BaseModel]
 
@@ -84,14 +84,15 @@ def view_models(view: View) -> ViewModels:
     return ViewModels(answer, not_found, failed, section_event, done_event, item, batch)
 
 
-def _section(name: str, data: Any) -> Any:
+def _section(name: str, data: Any) -> Model:
     ok = create_model(
         f"{name.title()}Ok", __base__=Ok[data], __doc__=f"The section `{name}` with its data."
     )
-    return Annotated[ok | Failed | Skipped, Field(discriminator="status")]
+    doc = f"The section `{name}`, as its `status` says."
+    return _union(f"{name.title()}Section", doc, "status", [ok, Failed, Skipped])
 
 
-def _section_event(sections: dict[str, Any]) -> Model:
+def _section_event(sections: dict[str, Model]) -> Model:
     events = [
         create_model(
             f"{name.title()}Landed", **_required({"name": Literal[name], "section": section})
@@ -103,14 +104,14 @@ def _section_event(sections: dict[str, Any]) -> Model:
 
 def _done_event(view: View, failure: Any) -> Model:
     error = _described(
-        failure | Problem | None,
+        failure | InternalError | None,
         "The problem that the JSON answer would be, if it would be one",
     )
     status = _described(int, "The status of the JSON answer")
     return create_model(
         "DoneEvent",
         __doc__="The data of `event: done`, the last one.",
-        **_required({view.identifier: int, "complete": bool, "status": status}),
+        **_required({view.identifier: view.identifier_type, "complete": bool, "status": status}),
         error=(error, None),
         timeline=(Timeline, None),
     )

@@ -31,6 +31,12 @@ class WrongParameter(BaseModel):
     detail: str
 
 
+class InternalError(Problem):
+    """A mistake of the service itself."""
+
+    status: Literal[500]
+
+
 class InvalidRequest(Problem):
     """The request itself is invalid; `errors` names every invalid parameter."""
 

@@ -11,7 +11,7 @@ from app.api.health import Alive, Readiness
 from app.problems.responses import InvalidRequest, Problem
 from app.problems.types import ProblemType
 from app.views.overview import overview
-from tests.in_process import MODELS, ServiceClient, running_demo, validated
+from tests.in_process import MODELS, ServiceClient, body_of, running_demo, validated
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +70,84 @@ async def test_every_reference_has_its_schema(document: dict[str, Any]) -> None:
     assert references
     for reference in references:
         assert reference.removeprefix("#/components/schemas/") in schemas, reference
+
+
+@pytest.mark.parametrize(
+    ("query", "version"), [("", "3.1.0"), ("?version=3.1", "3.1.0"), ("?version=3.2", "3.2.0")]
+)
+async def test_the_version_is_what_every_generator_reads_unless_another_is_asked_for(
+    service: ServiceClient, query: str, version: str
+) -> None:
+    document = (await service.get(f"/openapi.json{query}")).json()
+    assert document["openapi"] == version
+    assert bool([*within(document, "itemSchema")]) is (version == "3.2.0")
+
+
+@pytest.mark.parametrize("version", ["", "3", "3.0", "3.1.0", "4"])
+async def test_an_unknown_version_is_a_422_that_names_the_parameter(
+    service: ServiceClient, version: str
+) -> None:
+    response = await service.get(f"/openapi.json?version={version}")
+    (error,) = body_of(response, InvalidRequest)["errors"]
+    assert (response.status_code, error["parameter"]) == (422, "version")
+
+
+async def test_the_document_is_revalidated_by_its_etag(service: ServiceClient) -> None:
+    first = await service.get("/openapi.json")
+    assert first.headers["cache-control"] == "no-cache"
+    tag = {"If-None-Match": first.headers["etag"]}
+    again = await service.get("/openapi.json", headers=tag)
+    assert (again.status_code, again.content) == (304, b"")
+    other = await service.get("/openapi.json?version=3.2", headers=tag)
+    assert other.status_code == 200
+
+
+async def test_the_document_says_where_who_and_under_which_licence(
+    document: dict[str, Any],
+) -> None:
+    assert document["servers"] == [{"url": "/"}]
+    assert document["security"] == []
+    assert document["info"]["contact"]["name"]
+    assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+
+
+async def test_every_schema_is_in_words_that_every_generator_reads(
+    document: dict[str, Any],
+) -> None:
+    for schema in schemas_within(document):
+        assert "title" not in schema
+        assert "anyOf" not in schema
+        assert ("const" not in schema) or schema["enum"] == [schema["const"]]
+        if schema.get("type") == "integer":
+            wide = schema.get("maximum", 0) > 2**31
+            assert schema["format"] == ("int64" if wide else "int32")
+        assert schema.get("enum") != []
+        assert "" not in schema.get("enum", [])
+
+
+async def test_every_id_has_sixty_four_bits(document: dict[str, Any]) -> None:
+    ids = [
+        property_
+        for schema in schemas_within(document)
+        for name, property_ in schema.get("properties", {}).items()
+        if name in ("id", "userId", "user_id")
+    ]
+    assert len(ids) == 9
+    assert all(one["format"] == "int64" for one in ids)
+
+
+def schemas_within(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every schema, those within others too."""
+    yield from _schemas([*document["components"]["schemas"].values()])
+    yield from _schemas([*within(document["paths"], "schema")])
+
+
+def _schemas(nodes: list[Any]) -> Iterator[dict[str, Any]]:
+    for node in nodes:
+        yield node
+        yield from _schemas([*node.get("properties", {}).values()])
+        yield from _schemas(node.get("oneOf", []))
+        yield from _schemas([node[name] for name in ("items", "contentSchema") if name in node])
 
 
 async def test_every_schema_is_referenced(document: dict[str, Any]) -> None:
@@ -131,7 +209,7 @@ async def test_every_example_validates_against_its_model(document: dict[str, Any
 
 
 async def test_the_sse_example_validates_against_the_event_models(
-    document: dict[str, Any],
+    document: dict[str, Any], service: ServiceClient
 ) -> None:
     models: dict[str, type[BaseModel]] = {
         "section": MODELS.section_event,
@@ -145,9 +223,11 @@ async def test_the_sse_example_validates_against_the_event_models(
         model = models[kind.removeprefix("event: ")]
         value = json.loads(data.removeprefix("data: "))
         validated(value, model)
+    with_items = (await service.get("/openapi.json?version=3.2")).json()
+    streamed = with_items["paths"][OVERVIEW]["get"]["responses"]["200"]["content"][SSE]
     documented = {
         event["properties"]["event"]["const"]: event["properties"]["data"]["contentSchema"]["$ref"]
-        for event in content["itemSchema"]["oneOf"]
+        for event in streamed["itemSchema"]["oneOf"]
     }
     assert documented == {
         kind: f"#/components/schemas/{model.__name__}" for kind, model in models.items()
@@ -158,7 +238,7 @@ async def test_the_ndjson_example_validates_against_the_batch_item_model(
     document: dict[str, Any],
 ) -> None:
     content = document["paths"][BATCH]["get"]["responses"]["200"]["content"][NDJSON]
-    assert content["itemSchema"] == {"$ref": "#/components/schemas/BatchItem"}
+    assert content["schema"]["contentSchema"] == {"$ref": "#/components/schemas/BatchItem"}
     (example,) = content["examples"].values()
     lines = [json.loads(line) for line in example["value"].splitlines()]
     assert [line["status"] for line in lines] == ["failed", "ok"]
@@ -172,7 +252,9 @@ async def test_a_section_is_a_union_discriminated_by_status(
     document: dict[str, Any], schema: str, name: str
 ) -> None:
     schemas = document["components"]["schemas"]
-    section = schemas[schema]["properties"][name]
+    reference = schemas[schema]["properties"][name]["$ref"]
+    assert reference == f"#/components/schemas/{name.title()}Section"
+    section = schemas[reference.rsplit("/", 1)[-1]]
     assert name in schemas[schema]["required"]
     assert section["discriminator"]["propertyName"] == "status"
     mapping = section["discriminator"]["mapping"]

@@ -2,16 +2,26 @@
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 
-from app.api.openapi.responses import BATCH, INVALID_PARAMETER, OVERVIEW, Responses
+from app.api.openapi.responses import BATCH, INVALID_PARAMETER, MALFORMED, OVERVIEW, Responses
+from app.api.responses import revalidated
 from app.composition.models import view_models
-from app.problems.responses import MEDIA_TYPE
+from app.json_schema import plain
+from app.problems.responses import MEDIA_TYPE, Problem
 from app.settings import Settings
 from app.views.overview import overview
+
+_VERSIONS = {"3.1": "3.1.0", "3.2": "3.2.0"}
+"""3.2 is the first that has `itemSchema`, for the streams."""
+
+_PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 _DESCRIPTION = """
 One request fetches a user, their posts and their todos from several upstreams at once. Each section
@@ -23,48 +33,67 @@ Every error is `application/problem+json` (RFC 9457), and its `type` is a path t
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Make `app.openapi()` describe what is really sent."""
+    """Serve at `/openapi.json` what is really sent, in the version that every generator reads."""
+    versions = {version: _document(app, settings, version) for version in _VERSIONS}
+    app.openapi = lambda: versions["3.1"]  # type: ignore[method-assign]  # FastAPI's documented way
+    bodies = {version: to_json(document) for version, document in versions.items()}
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app, settings)
-        return app.openapi_schema
+    async def openapi_json(request: Request) -> Response:
+        version = request.query_params.get("version", "3.1")
+        if version not in bodies:
+            raise RequestValidationError(
+                [{"loc": ("query", "version"), "msg": f"Input should be {' or '.join(bodies)}"}]
+            )
+        return revalidated(request, bodies[version], "application/json")
 
-    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
 
-def _document(app: FastAPI, settings: Settings) -> dict[str, Any]:
+def _document(app: FastAPI, settings: Settings, version: str) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
         version=app.version,
         summary=app.summary,
         description=_DESCRIPTION,
-        openapi_version="3.2.0",  # the first that has `itemSchema`
+        openapi_version=_VERSIONS[version],
         routes=app.routes,
+        servers=[{"url": "/"}],
+        contact={"name": "The developers of Tributary"},
+        license_info={"name": "MIT", "identifier": "MIT"},
         tags=[
             {"name": "Views", "description": "The answers composed from many upstreams"},
             {"name": "Health", "description": "For load balancers and orchestrators"},
             {"name": "Problems", "description": "What each problem type means"},
         ],
     )
+    document["security"] = []
     for path in document["paths"].values():
         for operation in path.values():
-            _set_problem_media_type(operation["responses"])
+            responses = operation["responses"]
+            responses.setdefault("400", {"description": MALFORMED, "content": _PROBLEM})
+            _set_problem_media_type(responses)
             for parameter in operation.get("parameters", ()):
-                parameter["schema"] = _never_null(parameter["schema"])
-    for path, responses in {overview.path: OVERVIEW, overview.batch: BATCH}.items():
-        _restore_examples(responses, document["paths"][path]["get"]["responses"])
+                parameter["schema"] = plain(_never_null(parameter["schema"]))
+                parameter["schema"].pop("description", None)  # it is the parameter's
+            operation["responses"] = dict(sorted(responses.items()))
+    for path, documented in {overview.path: OVERVIEW, overview.batch: BATCH}.items():
+        responses = document["paths"][path]["get"]["responses"]
+        _restore_examples(documented, responses)
+        for content in responses["200"]["content"].values():
+            if version == "3.1":
+                content.pop("itemSchema", None)
     user_ids = document["paths"][overview.batch]["get"]["parameters"][0]
     user_ids["schema"]["maxItems"] = settings.batch_max
     models = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
     view = view_models(overview)
-    _add_models(models, view.section_event, view.done_event)
-    for model in models.values():
-        for name, member in model.get("properties", {}).items():
-            if name not in model.get("required", ()):
-                model["properties"][name] = _never_null(member)
+    _add_models(models, view.section_event, view.done_event, Problem)
+    for name, model in models.items():
+        for member, schema in model.get("properties", {}).items():
+            if member not in model.get("required", ()):
+                model["properties"][member] = _never_null(schema)
+        models[name] = plain(model)
     return document
 
 

@@ -14,6 +14,7 @@ from app.views.overview import overview
 
 Responses = dict[int | str, dict[str, Any]]
 
+MALFORMED = "The request is not valid HTTP"
 INVALID_PARAMETER = "A parameter is invalid; `errors` names it"
 
 _MODELS = view_models(overview)
@@ -31,10 +32,10 @@ def _problem(model: type[BaseModel], description: str, cases: Examples) -> dict[
     }
 
 
-def _stream(item_schema: Json, cases: Examples) -> dict[str, Any]:
-    """A stream of items (`itemSchema` is OpenAPI 3.2)."""
+def _stream(media_type: str, item: Json, item_schema: Json, cases: Examples) -> dict[str, Any]:
+    """A stream of items; `itemSchema` is OpenAPI 3.2, where an event has more than its data."""
     return {
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "contentMediaType": media_type, "contentSchema": item},
         "itemSchema": item_schema,
         "examples": _named(cases),
     }
@@ -87,6 +88,8 @@ OVERVIEW: Responses = {
         "content": {
             "application/json": {"examples": _named(examples.OVERVIEWS)},
             "text/event-stream": _stream(
+                "text/event-stream",
+                {"oneOf": [_ref(_MODELS.section_event), _ref(_MODELS.done_event)]},
                 {
                     "oneOf": [
                         _event("section", _MODELS.section_event),
@@ -137,6 +140,8 @@ BATCH: Responses = {
                 )
             },
             "application/x-ndjson": _stream(
+                "application/x-ndjson",
+                _ref(_MODELS.item),
                 _ref(_MODELS.item),
                 {
                     "one_user_is_unknown": (

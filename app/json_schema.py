@@ -1,0 +1,60 @@
+"""JSON Schema as every client generator reads it: the same values, in the plainest words.
+
+Generators differ in what they know of JSON Schema. What all of them read: an `enum` of one beside a
+`const`, the width of an integer, `null` as one of several types or of an enum's values, `oneOf`
+where alternatives exclude each other, and no titles that would become names of their own.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+_INT32 = 2**31 - 1
+
+
+def plain(schema: Schema) -> Schema:
+    """The schema, and all within it, in those words."""
+    members = {
+        name: {key: plain(one) for key, one in value.items()}
+        if name in ("properties", "$defs")
+        else _plain_value(value)
+        for name, value in schema.items()
+        if name != "title"
+    }
+    return _plain_integer(_plain_union(_plain_const(members)))
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return plain(value)
+    return [_plain_value(one) for one in value] if isinstance(value, list) else value
+
+
+def _plain_const(schema: Schema) -> Schema:
+    return {**schema, "enum": [schema["const"]]} if "const" in schema else schema
+
+
+def _plain_union(schema: Schema) -> Schema:
+    if "anyOf" not in schema:
+        return schema
+    alternatives, rest = schema["anyOf"], {**schema}
+    del rest["anyOf"]
+    if any("$ref" in one for one in alternatives):
+        return {"oneOf": alternatives, **rest}
+    types = list(dict.fromkeys(one["type"] for one in alternatives))
+    merged = {name: value for one in alternatives for name, value in one.items()}
+    merged["type"] = types[0] if len(types) == 1 else types
+    if "enum" in merged:
+        values = (one.get("enum", [None]) for one in alternatives)
+        merged["enum"] = [value for some in values for value in some]
+    return {**merged, **rest}
+
+
+def _plain_integer(schema: Schema) -> Schema:
+    if schema.get("type") != "integer":
+        return schema
+    bounds = {
+        name: int(schema[name]) for name in ("minimum", "maximum") if schema.get(name) is not None
+    }
+    width = "int64" if bounds.get("maximum", 0) > _INT32 else "int32"
+    return {**schema, **bounds, "format": schema.get("format", width)}
