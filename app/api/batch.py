@@ -1,10 +1,8 @@
 """`GET /v1/overviews`: the overviews of many users under the bounds of one request."""
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,24 +11,34 @@ from fastapi.responses import Response
 
 from app.api.dependencies import FanOut, request_context, service_state
 from app.api.openapi.responses import BATCH
-from app.api.params import Include, Require, TimeoutMs, UserIds, parse_sections, prefers
+from app.api.params import (
+    Include,
+    Require,
+    TimeoutMs,
+    TimeoutMsHeader,
+    UserIds,
+    either_timeout,
+    parse_sections,
+    prefers,
+)
 from app.api.responses import complete_response, partial_response
+from app.composition.batch import BatchLog, batch_item, batch_parts
 from app.composition.models import view_models
 from app.composition.outcome import Outcome, cached_outcomes, none_within, without_data
 from app.composition.result import ViewResult
 from app.composition.scheduler import PlanRun, Step, compose
 from app.composition.section import FAILED_SIZE
 from app.composition.view import Plan
-from app.json_bytes import json_bool, json_object, json_text
 from app.server.answer_memory import LargeAnswer, LargeResponse
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
+from app.server.strict_route import StrictRoute
 from app.views.overview import overview
 
 NDJSON = "application/x-ndjson"
 
-_router = APIRouter(tags=["Views"])
+_router = APIRouter(tags=["Views"], route_class=StrictRoute)
 
 
 def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
@@ -51,6 +59,7 @@ async def get_overviews(
     include: Include = None,
     require: Require = None,
     timeout_ms: TimeoutMs = None,
+    x_request_timeout_ms: TimeoutMsHeader = None,
 ) -> Response:
     """Overviews of many users, within the deadline and the fan-out of one request.
 
@@ -64,6 +73,7 @@ async def get_overviews(
     def plan_of(user: int) -> Plan:
         return overview.plan(user, included, required)
 
+    timeout_ms = either_timeout(timeout_ms, x_request_timeout_ms)
     context = request_context(request, fan_out, timeout_ms, plan_of(users[0]))
     answer = state.answers.begin()
     completed = _completed(
@@ -75,7 +85,7 @@ async def get_overviews(
             at_once=state.settings.fan_out,
         )
     )
-    log = _BatchLog(len(users))
+    log = BatchLog(len(users))
     RequestState.of(request.scope).log_fields = log.fields
     if prefers(request, NDJSON):
         return ClosingStreamingResponse(_lines(completed, log), NDJSON, {"Vary": state.vary})
@@ -102,46 +112,19 @@ async def _completed(steps: AsyncGenerator[Step | None]) -> AsyncGenerator[PlanR
                 )  # runs that are all cached do not wait, and would block the loop
 
 
-class _BatchLog:
-    """The log fields of a batch: `partial` counts items that are not complete, `failed` the reasons
-    of each section.
-    """
-
-    def __init__(self, users: int) -> None:
-        self.fields: dict[str, Any] = {
-            "complete": False,
-            "users": users,
-            "items": 0,
-            "partial": 0,
-            "failed": {},
-        }
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.fields["complete"])
-
-    def add(self, result: ViewResult) -> None:
-        fields = self.fields
-        fields["items"] += 1
-        fields["partial"] += not result.complete
-        fields["complete"] = fields["items"] == fields["users"] and not fields["partial"]
-        for name, failure in result.failures.items():
-            fields["failed"].setdefault(name, Counter())[failure.reason] += 1
-
-
-async def _lines(completed: AsyncGenerator[PlanRun], log: _BatchLog) -> AsyncGenerator[bytes]:
+async def _lines(completed: AsyncGenerator[PlanRun], log: BatchLog) -> AsyncGenerator[bytes]:
     async with aclosing(completed):
         async for run in completed:
             result = ViewResult(run.plan, run.outcomes)
             log.add(result)
-            yield _item(result) + b"\n"
+            yield batch_item(result) + b"\n"
 
 
 async def _answer(
     request: Request,
     plans: Sequence[Plan],
     completed: AsyncGenerator[PlanRun],
-    log: _BatchLog,
+    log: BatchLog,
     answer: LargeAnswer,
 ) -> Response:
     """All items in one answer. Those for which it has no room fail, the others do not."""
@@ -152,7 +135,7 @@ async def _answer(
     async with CancelOnDisconnect(request.receive), aclosing(completed):
         async for run in completed:
             result = ViewResult(run.plan, run.outcomes)
-            item = _item(result)
+            item = batch_item(result)
             if answer.take(len(item) - failed_size):
                 log.add(result)
                 items[run.plan.subject] = item
@@ -162,7 +145,7 @@ async def _answer(
         if plan.subject not in items:
             result = ViewResult(plan, none_within(plan))
             log.add(result)
-            items[plan.subject] = _item(result)
+            items[plan.subject] = batch_item(result)
     headers = {
         "Vary": service_state(request).vary,
         "X-Complete": "true" if log.complete else "false",
@@ -174,26 +157,4 @@ async def _answer(
             return response
     else:
         response = partial_response(headers, b"")
-    return LargeResponse(response, answer, _parts(plans, items, log.complete))
-
-
-def _parts(plans: Sequence[Plan], items: dict[int, bytes], complete: bool) -> Iterator[bytes]:
-    yield b'{"complete":%b,"items":[' % json_bool(complete)
-    for place, plan in enumerate(plans):
-        if place:
-            yield b","
-        yield items.pop(plan.subject)
-    yield b"]}"
-
-
-def _item(result: ViewResult) -> bytes:
-    """One item as JSON."""
-    view = result.plan.view
-    status, member = ("ok", view.name) if result.failure is None else ("failed", "error")
-    return json_object(
-        {
-            view.identifier: b"%d" % result.plan.subject,
-            "status": json_text(status),
-            member: result.to_json(),
-        }
-    )
+    return LargeResponse(response, answer, batch_parts(plans, items, complete=log.complete))

@@ -12,7 +12,17 @@ from fastapi.responses import Response
 from app.api import sse
 from app.api.dependencies import FanOut, fan_out_of, request_context, service_state
 from app.api.openapi.responses import OVERVIEW
-from app.api.params import Explain, Include, Require, TimeoutMs, UserId, parse_sections, prefers
+from app.api.params import (
+    Explain,
+    Include,
+    Require,
+    TimeoutMs,
+    TimeoutMsHeader,
+    UserId,
+    either_timeout,
+    parse_sections,
+    prefers,
+)
 from app.api.responses import ResponseCache, cache_status, respond, server_timing
 from app.call import Context
 from app.composition.models import view_models
@@ -26,12 +36,13 @@ from app.server.answer_memory import LargeAnswer, LargeResponse
 from app.server.disconnect import CancelOnDisconnect
 from app.server.request_state import RequestState
 from app.server.streaming import ClosingStreamingResponse
+from app.server.strict_route import StrictRoute
 from app.views.overview import overview
 
 _COMPLETE = {"complete": True, "failed": {}, "stale": []}
 """The log fields of a complete answer."""
 
-_router = APIRouter(tags=["Views"])
+_router = APIRouter(tags=["Views"], route_class=StrictRoute)
 
 
 def install(app: FastAPI, dependencies: Sequence[Depends] = ()) -> None:
@@ -53,6 +64,7 @@ async def get_overview(
     require: Require = None,
     explain: Explain = "false",
     timeout_ms: TimeoutMs = None,
+    x_request_timeout_ms: TimeoutMsHeader = None,
 ) -> Response:
     """User, posts and todos, fetched concurrently and answered before the deadline.
 
@@ -61,12 +73,13 @@ async def get_overview(
     one that `require` names did. With `Cache-Control: no-cache` or `no-store`, no stored data are
     used.
 
-    With `Accept: text/event-stream`, each section is an event, sent when it completes.
+    With `Accept: text/event-stream`, each section is an event, sent when it completes. An
+    `EventSource` that comes back after the last one gets a 204, which ends it.
     """
     state = service_state(request)
     view_request = ViewRequest(
         plan=overview.plan(user_id, *parse_sections(include, require)),
-        timeout_ms=timeout_ms,
+        timeout_ms=either_timeout(timeout_ms, x_request_timeout_ms),
         explain=explain == "true" and state.settings.explain_allowed,
     )
     if not state.settings.demo:  # there, X-Demo-Fault is a parameter that the key does not have
@@ -95,6 +108,8 @@ class ViewRequest:
         return await self._json(request, context, recorder)
 
     def _stream(self, request: Request, context: Context, recorder: Recorder | None) -> Response:
+        if request.headers.get("last-event-id") == sse.DONE_ID:
+            return Response(status_code=204)
         state = service_state(request)
         steps = compose(
             [self.plan],

@@ -26,32 +26,47 @@ Identifier = Annotated[_identifier, PlainDigits]
 
 UserId = Annotated[Identifier, Path(description="Whose overview")]
 
-UserIds = Annotated[
-    list[Identifier],
-    Query(description="Whose overviews, repeated; at most `BATCH_MAX` different ones"),
-]
-
-TimeoutMs = Annotated[
-    Annotated[int, Field(ge=1), PlainDigits] | None,
-    Header(
-        alias="X-Request-Timeout-Ms",
-        description="How long the client will wait, in milliseconds; "
-        "clamped to what the service allows",
-        examples=[800],
-    ),
-]
-
-Explain = Annotated[
-    Literal["true", "false"],
-    Query(description="Add a `timeline` of what was done, where the service allows it"),
-]
-
 
 def _split(value: object) -> object:
     """`include=posts,todos` and `include=posts&include=todos` are the same."""
     if isinstance(value, list):
         return [part for text in value for part in str(text).split(",")]
     return value
+
+
+UserIds = Annotated[
+    list[Identifier],
+    BeforeValidator(_split),
+    Query(
+        description="Whose overviews, repeated or comma separated; at most `BATCH_MAX` different"
+    ),
+]
+
+_Milliseconds = Annotated[int, Field(ge=1), PlainDigits] | None
+_WAIT = "How long the client will wait, in milliseconds; clamped to what the service allows"
+
+TimeoutMs = Annotated[
+    _Milliseconds,
+    Query(description=f"{_WAIT}. For clients that cannot send headers", examples=[800]),
+]
+TimeoutMsHeader = Annotated[
+    _Milliseconds,
+    Header(alias="X-Request-Timeout-Ms", description=_WAIT, examples=[800]),
+]
+
+
+def either_timeout(parameter: int | None, header: int | None) -> int | None:
+    """The timeout of the client, wherever it says it; not in both places."""
+    if parameter is not None and header is not None:
+        message = "X-Request-Timeout-Ms is there too, and only one of them may be"
+        raise RequestValidationError([{"loc": ("query", "timeout_ms"), "msg": message}])
+    return header if parameter is None else parameter
+
+
+Explain = Annotated[
+    Literal["true", "false"],
+    Query(description="Add a `timeline` of what was done, where the service allows it"),
+]
 
 
 _SectionName: Any = Literal[tuple(overview.sections)]

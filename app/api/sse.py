@@ -21,6 +21,13 @@ from app.server.request_state import RequestState
 
 MEDIA_TYPE = "text/event-stream"
 
+DONE_ID = "done"
+"""The id of the last event: an `EventSource` that reconnects after it says so, and is told to stop
+(HTML standard §9.2.4)."""
+
+_RETRY = b"retry: 3000\n"
+"""Milliseconds before it reconnects after a broken stream. Told once, with whatever comes first."""
+
 HEARTBEAT = 1.0
 """Seconds of silence before a comment shows client and proxies that the connection is alive."""
 
@@ -34,19 +41,23 @@ async def events(
     """All events of an answer; `steps` are those of its plan."""
     outcomes: Outcomes = {}
     request_state.log_fields = {"complete": False}
+    retry = _RETRY
     excluded = [name for name in plan.view.sections if name not in plan.questions]
     if excluded:
-        yield b"".join(_section_event(name, SKIPPED) for name in excluded)
+        yield retry + b"".join(_section_event(name, SKIPPED) for name in excluded)
+        retry = b""
     async with aclosing(steps):
         async for step in steps:
             if step is None:
-                yield KEEPALIVE_COMMENT
+                yield retry + KEEPALIVE_COMMENT
+                retry = b""
             elif step.completed:
                 outcomes = step.run.outcomes
-                yield b"".join(
+                yield retry + b"".join(
                     _section_event(name, render_section(name, outcomes[name], plan.href))
                     for name in step.completed
                 )
+                retry = b""
     result = ViewResult(plan, outcomes)
     request_state.log_fields = result.log_fields()
     timeline = recorder.to_json() if recorder else None
@@ -82,4 +93,4 @@ def _done(plan: Plan, *, complete: bool, status: int, more: dict[str, bytes]) ->
             **more,
         }
     )
-    return format_sse_event(event="done", data_str=data.decode())
+    return format_sse_event(event="done", data_str=data.decode(), id=DONE_ID)

@@ -36,6 +36,10 @@ def parse_sse(stream: str) -> list[Event]:
             events.append((":", value))
         elif label == "event":
             name = value
+        elif label == "id":
+            assert (name, value) == ("done", "done")
+        elif label == "retry":
+            assert int(value) > 0
         elif line:
             assert label == "data"
             data.append(value)

@@ -94,7 +94,10 @@ async def test_batch_max_limits_the_distinct_ids(
     ("query", "parameters"),
     [
         ("", ["user_id"]),
-        *((f"user_id=1&user_id={bad}", ["user_id"]) for bad in ("", "0", "-1", "x", "1,2", "1.0")),
+        *(
+            (f"user_id=1&user_id={bad}", ["user_id"])
+            for bad in ("", "0", "-1", "x", "1,", "1,x", "1.0")
+        ),
         *((f"user_id={bad}&user_id=1", ["user_id"]) for bad in ("01", "%2B1", "1e3", str(2**53))),
         ("user_id=1&include=friends", ["include"]),
         ("user_id=1&include=", ["include"]),

@@ -278,7 +278,9 @@ def parameters(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 async def test_the_parameters_are_those_of_the_contract(document: dict[str, Any]) -> None:
     by_name = parameters(document)
-    assert set(by_name) == {"user_id", "include", "require", "explain", "x-request-timeout-ms"}
+    assert set(by_name) == {
+        *("user_id", "include", "require", "explain", "timeout_ms", "x-request-timeout-ms")
+    }
     assert by_name["user_id"]["schema"]["minimum"] == 1
     assert by_name["user_id"]["schema"]["maximum"] == 2**53 - 1
     assert all(parameter["description"] for parameter in by_name.values())

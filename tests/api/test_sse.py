@@ -232,3 +232,27 @@ async def test_the_sse_error_of_a_bug_is_the_problem_of_the_json_answer(
         response = await stream(service, PATH + query, SSE)
     (_, done) = parse_sse(response.text)[-1]
     assert (done["status"], done["error"]) == (json_response.status_code, json_response.json())
+
+
+async def test_only_done_has_an_id_and_the_reconnection_time_is_told_once() -> None:
+    response = await streamed(simulated(user=0.3, posts=3.5, todos=0.2), "?include=user,posts")
+    lines = response.text.splitlines()
+    assert lines[0].startswith("retry: ")
+    assert [line for line in lines if line.startswith("retry: ")] == lines[:1]
+    assert [line for line in lines if line.startswith("id: ")] == ["id: done"]
+    assert lines.index("id: done") > lines.index("event: done")
+
+
+@pytest.mark.parametrize(("last", "status"), [("done", 204), ("", 200), ("other", 200)])
+async def test_an_event_source_that_comes_back_after_done_is_ended(last: str, status: int) -> None:
+    upstream = simulated()
+    async with running_service(upstream) as service:
+        headers = {"Accept": SSE, "Last-Event-ID": last}
+        response = await service.get(PATH, headers=headers)
+    assert response.status_code == status
+    assert bool(response.content) is (status == 200)
+    assert bool(upstream.calls) is (status == 200)
+
+
+async def test_json_does_not_care_for_the_last_event(service: ServiceClient) -> None:
+    assert (await service.overview(Last_Event_ID="done")).status_code == 200

@@ -26,7 +26,11 @@ class Chunk:
     @property
     def events(self) -> list[tuple[str, Any]]:
         """Names and data of the events; comments are left out."""
-        blocks = [block.split("\n") for block in self.data.decode().split("\n\n") if block]
+        blocks = [
+            [line for line in block.split("\n") if not line.startswith("retry: ")]
+            for block in self.data.decode().split("\n\n")
+            if block
+        ]
         return [
             (lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")))
             for lines in blocks

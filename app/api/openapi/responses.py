@@ -105,6 +105,7 @@ OVERVIEW: Responses = {
             ),
         },
     },
+    204: {"description": "An `EventSource` came back after the last event (`Last-Event-ID: done`)"},
     304: {"description": "The data are those that the ETag in If-None-Match names"},
     404: _problem(_MODELS.not_found, "The user does not exist", examples.NOT_FOUND),
     422: _problem(InvalidRequest, INVALID_PARAMETER, examples.UNKNOWN_SECTION),
