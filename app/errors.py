@@ -4,6 +4,8 @@
     ├── Timeout          504  no complete answer in time
     ├── Unreachable      502  no connection, or one that broke
     ├── UpstreamStatus   502  a status other than 200
+    ├── Unauthorized     401  the upstream refuses the client's own credentials
+    ├── Forbidden        403  the upstream refuses what the client may not have
     ├── InvalidPayload   502  a body that is not what was asked for
     ├── NotFound         404  the resource does not exist
     ├── CircuitOpen      503  the breaker is open
@@ -20,6 +22,8 @@ Reason = Literal[
     "timeout",
     "unreachable",
     "upstream_status",
+    "unauthorized",
+    "forbidden",
     "invalid_payload",
     "not_found",
     "circuit_open",
@@ -110,6 +114,36 @@ class UpstreamStatus(Failure):
         )
         self.retryable = code >= 500 or code == 408
         self.policy = _FAULT if self.retryable else _ANSWER
+
+
+class Unauthorized(Failure):
+    """The upstream's own 401, told as such where the call carried a header of the client's.
+
+    `scheme` is the one that the upstream asks for (RFC 9110 §11.1).
+    """
+
+    reason = "unauthorized"
+    status = 401
+    title = "The upstream does not know the client"
+    retryable = False
+    policy = _ANSWER
+
+    def __init__(self, scheme: str = "Bearer") -> None:
+        super().__init__("the upstream answered 401 to the client's own headers", cause="HTTP 401")
+        self.scheme = scheme
+
+
+class Forbidden(Failure):
+    """The upstream's own 403, as its 401."""
+
+    reason = "forbidden"
+    status = 403
+    title = "The client may not have this"
+    retryable = False
+    policy = _ANSWER
+
+    def __init__(self) -> None:
+        super().__init__("the upstream answered 403 to the client's own headers", cause="HTTP 403")
 
 
 class InvalidPayload(Failure):

@@ -120,6 +120,8 @@ def test_the_table_of_failures_is_that_of_the_code() -> None:
         errors.Timeout: fault,
         errors.Unreachable: fault,
         errors.NotFound: answer,
+        errors.Unauthorized: answer,
+        errors.Forbidden: answer,
     }
     same[errors.CircuitOpen] = errors.Overloaded.policy
     assert {failure: failure.policy for failure in same} == same

@@ -37,6 +37,8 @@ export function openTodos({ todos }: Overview): number {
 // A record over a union requires every member and allows no other.
 const advice: Record<Reason, string> = {
   timeout: "It takes too long: try again.",
+  unauthorized: "Sign in.",
+  forbidden: "It is not yours.",
   unreachable: "It cannot be reached: try again.",
   upstream_status: "It answers with an error status.",
   invalid_payload: "Its answer is invalid.",

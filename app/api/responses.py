@@ -29,6 +29,8 @@ def respond(
     if result.failure is not None:
         if result.retry_after is not None:
             headers["Retry-After"] = str(result.retry_after)
+        if result.challenge is not None:
+            headers["WWW-Authenticate"] = result.challenge
         return problem_response(result.failure.reason, result.to_json(timeline), headers)
     if not result.complete or timeline is not None:
         return partial_response(headers, result.to_json(timeline))

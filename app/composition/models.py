@@ -66,7 +66,7 @@ def view_models(view: View) -> ViewModels:
         f"{view.name.title()}Failed",
         __base__=Problem,
         __doc__="The answer as a whole failed; `sections` has the outcome of each part.",
-        **_required({"status": Literal[502, 503, 504], "sections": all_sections}),
+        **_required({"status": Literal[401, 403, 502, 503, 504], "sections": all_sections}),
         timeline=(Timeline, None),
     )
     item = _item(view, subject, answer, failed | not_found)

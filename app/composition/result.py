@@ -12,7 +12,7 @@ from app.call import Answer
 from app.composition.outcome import Outcomes
 from app.composition.section import render_section
 from app.composition.view import Plan
-from app.errors import Failure, NotFound
+from app.errors import Failure, NotFound, Unauthorized
 from app.json_bytes import json_bool, json_object
 from app.problems.responses import problem_json
 
@@ -38,7 +38,7 @@ class ViewResult:
 
         In this order: the resource that the view is about does not exist; a required section
         failed; every section failed. In the last case the highest status counts (504 before 503
-        before 502).
+        before 502 before what the client itself may not have, 401 before 403).
         """
         for failure in self.failures.values():
             if isinstance(failure, NotFound):
@@ -47,7 +47,7 @@ class ViewResult:
             if name in self.plan.required:
                 return failure
         if len(self.failures) == len(self.plan.questions):
-            return max(self.failures.values(), key=lambda failure: failure.status)
+            return max(self.failures.values(), key=_weight)
         return None
 
     @cached_property
@@ -63,6 +63,14 @@ class ViewResult:
     @property
     def status(self) -> int:
         return 200 if self.failure is None else self.failure.status
+
+    @property
+    def challenge(self) -> str | None:
+        """`WWW-Authenticate` of a 401: the schemes that the upstreams ask for."""
+        if self.status != 401:
+            return None
+        schemes = (one.scheme for one in self.failures.values() if isinstance(one, Unauthorized))
+        return ", ".join(dict.fromkeys(schemes))
 
     @property
     def retry_after(self) -> int | None:
@@ -104,3 +112,7 @@ class ViewResult:
                 if isinstance(outcome.result, Answer) and outcome.result.stale
             ],
         }
+
+
+def _weight(failure: Failure) -> int:
+    return 500 if isinstance(failure, Unauthorized) else failure.status

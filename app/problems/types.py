@@ -5,10 +5,12 @@ from pydantic import BaseModel
 from app.errors import (
     CircuitOpen,
     Failure,
+    Forbidden,
     InvalidPayload,
     NotFound,
     Overloaded,
     Timeout,
+    Unauthorized,
     Unreachable,
     UpstreamStatus,
 )
@@ -60,6 +62,16 @@ PROBLEM_TYPES = dict(
             "Ask again if 'retryable' is true; otherwise the upstream must be fixed first.",
         ),
         _of(
+            Unauthorized,
+            "The upstream answered 401 to a request that carried headers of the client's own.",
+            "Authenticate, as WWW-Authenticate says, and ask again.",
+        ),
+        _of(
+            Forbidden,
+            "The upstream answered 403 to a request that carried headers of the client's own.",
+            "Ask with other credentials, or not for this section.",
+        ),
+        _of(
             InvalidPayload,
             "The body was not JSON, did not have the expected shape, or was too large.",
             "Asking again rarely helps. Operators: the log line 'attempt failed' has the cause.",
@@ -77,9 +89,9 @@ PROBLEM_TYPES = dict(
         ),
         _of(
             Overloaded,
-            "No permit was free before the deadline, the request was shed on arrival, or the "
-            "upstream asks for fewer calls.",
-            "Ask again after 'retry_after', and less often.",
+            "No permit was free before the deadline, the request was shed on arrival, the upstream "
+            "asks for fewer calls, or the answer would be too large.",
+            "Ask again after 'retry_after', less often, or for less at once.",
         ),
         _type(
             "invalid_request",

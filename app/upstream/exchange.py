@@ -59,9 +59,7 @@ def exchange(
                 known = _confirmed(call, response.status_code, headers)
                 if known is None:
                     if response.status_code != 200:
-                        raise status_failure(
-                            response.status_code, headers, call.question.not_found_on_404
-                        )
+                        raise status_failure(response.status_code, headers, call)
                     gzipped = is_gzipped_json(headers)
                     body = await _read(response, settings.max_body)
             finally:

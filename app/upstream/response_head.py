@@ -1,14 +1,28 @@
 """What the head of a response says: its status, the headers that are read, and the body to come."""
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 
-from app.errors import InvalidPayload, NotFound, TooManyRequests, UpstreamStatus
+from app.call import Call
+from app.errors import (
+    Forbidden,
+    InvalidPayload,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    UpstreamStatus,
+)
 from app.upstream.cache_policy import CACHE_HEADERS, parse_http_date
 
 _JSON = ("application/json", "text/json")
-_HEADERS = frozenset({"content-encoding", "content-type", "retry-after"} | CACHE_HEADERS)
+_HEADERS = frozenset(
+    {"content-encoding", "content-type", "retry-after", "www-authenticate"} | CACHE_HEADERS
+)
 """The response headers that are read, in lower case."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}(?=[ ,]|$)")
+"""Of a challenge (RFC 9110 §11.6.1). Its parameters may name what is behind us."""
 
 
 def combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -26,9 +40,18 @@ def combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 
 def status_failure(
-    code: int, headers: Mapping[str, str], not_found_on_404: bool
-) -> NotFound | TooManyRequests | UpstreamStatus:
-    if code == 404 and not_found_on_404:
+    code: int, headers: Mapping[str, str], call: Call
+) -> NotFound | Unauthorized | Forbidden | TooManyRequests | UpstreamStatus:
+    """What a status other than 200 means for the call.
+
+    Without headers of the client's, a 401 or 403 is about credentials of ours.
+    """
+    if call.context.headers and code == 401:
+        scheme = _SCHEME.match(headers.get("www-authenticate", ""))
+        return Unauthorized(scheme[0]) if scheme else Unauthorized()
+    if call.context.headers and code == 403:
+        return Forbidden()
+    if code == 404 and call.question.not_found_on_404:
         return NotFound("there is no such resource", cause="HTTP 404")
     after = _retry_after(headers)
     if code == 429:

@@ -178,6 +178,8 @@ async def test_every_422_is_documented_as_an_invalid_request(
     ("status", "examples"),
     [
         ("200", {"complete", "one_section_failed", "included_only", "stale"}),
+        ("401", {"unauthorized"}),
+        ("403", {"forbidden"}),
         ("404", {"no_such_user"}),
         ("422", {"unknown_section"}),
         ("502", {"required_failed"}),
@@ -205,7 +207,7 @@ async def test_every_example_validates_against_its_model(document: dict[str, Any
             validated(value, model)
             assert value.get("status", 200) == int(status), (path, name)
             validated_examples += 1
-    assert validated_examples == 12
+    assert validated_examples == 14
 
 
 async def test_the_sse_example_validates_against_the_event_models(

@@ -16,10 +16,12 @@ from app.composition.view import Plan
 from app.errors import (
     CircuitOpen,
     Failure,
+    Forbidden,
     InvalidPayload,
     NotFound,
     Overloaded,
     Timeout,
+    Unauthorized,
     Unreachable,
     UpstreamStatus,
 )
@@ -36,6 +38,8 @@ FAILURES: tuple[Failure, ...] = (
     InvalidPayload("garbage"),
     CircuitOpen("open"),
     Overloaded("full"),
+    Unauthorized(),
+    Forbidden(),
 )
 NOT_FOUND = NotFound("nobody")
 
@@ -49,6 +53,8 @@ def contract_statuses(results: Results, included: set[str], required: set[str]) 
         return {failed[name].status for name in required & set(failed)}
     if set(failed) == included:
         reasons = {failure.reason for failure in failed.values()}
+        if reasons <= {"unauthorized", "forbidden"}:
+            return {401} if "unauthorized" in reasons else {403}
         if "timeout" in reasons:
             return {504}
         return {503} if reasons & {"circuit_open", "overloaded"} else {502}
@@ -107,6 +113,12 @@ def test_the_status_of_the_answer_follows_the_contract(
         (Unreachable(""), InvalidPayload(""), Overloaded(""), 503),
         (Unreachable(""), CircuitOpen(""), InvalidPayload(""), 503),
         (Unreachable(""), InvalidPayload(""), UpstreamStatus(503), 502),
+        (Unauthorized(), Unauthorized(), Unauthorized(), 401),
+        (Forbidden(), Forbidden(), Forbidden(), 403),
+        (Forbidden(), Unauthorized(), Forbidden(), 401),
+        (Unauthorized(), UpstreamStatus(500), Forbidden(), 502),
+        (Unauthorized(), Overloaded(""), Forbidden(), 503),
+        (Unauthorized(), Forbidden(), OK, 200),
     ],
 )
 def test_without_required_sections_only_a_404_or_all_failures_fail_the_answer(

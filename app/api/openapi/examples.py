@@ -6,7 +6,15 @@ They are made of the examples of the view's sections.
 from collections.abc import Mapping
 from typing import Any
 
-from app.errors import CircuitOpen, Failure, Overloaded, Timeout, Unreachable
+from app.errors import (
+    CircuitOpen,
+    Failure,
+    Forbidden,
+    Overloaded,
+    Timeout,
+    Unauthorized,
+    Unreachable,
+)
 from app.problems.types import PROBLEM_TYPES, type_url
 from app.views.overview import overview
 
@@ -26,13 +34,7 @@ def _ok(data: object) -> Json:
     }
 
 
-def _failed(
-    section: str,
-    failure: type[Failure],
-    detail: str,
-    attempts: int = 3,
-    retry_after: float | None = None,
-) -> Json:
+def _failed(section: str, failure: Failure, attempts: int = 3) -> Json:
     tried = f", {attempts} attempts" if attempts > 1 else ""
     return {
         "status": "failed",
@@ -40,13 +42,13 @@ def _failed(
             "type": type_url(failure.reason),
             "title": failure.title,
             "status": failure.status,
-            "detail": f"{section}: {detail}{tried}",
+            "detail": f"{section}: {failure.detail}{tried}",
             "reason": failure.reason,
             "section": section,
             "attempts": attempts,
             "elapsed_ms": 1804 if attempts else 0,
-            "retryable": True,
-            "retry_after": retry_after,
+            "retryable": failure.retryable,
+            "retry_after": failure.retry_after,
             "href": f"{_HREF}?include={section}",
         },
     }
@@ -58,7 +60,7 @@ _ALL_SKIPPED = dict.fromkeys(overview.sections, _SKIPPED)
 
 
 def _late(section: str) -> Json:
-    return _failed(section, Timeout, "no answer within 0.8 s")
+    return _failed(section, Timeout("no answer within 0.8 s"))
 
 
 def _overview(*, complete: bool, **sections: Json) -> Json:
@@ -75,11 +77,10 @@ def _problem(slug: str, detail: str, instance: str = _HREF, **more: object) -> J
     } | more
 
 
-def _only_posts_failed(failure: type[Failure], detail: str, retry_after: float) -> Json:
-    """`require=posts`, and no attempt was made for them."""
-    posts = _failed("posts", failure, detail, attempts=0, retry_after=retry_after)
-    sections = _ALL_SKIPPED | {"posts": posts}
-    return _problem(failure.reason, f"posts: {detail}", sections=sections)
+def _only_posts_failed(failure: Failure, attempts: int = 0) -> Json:
+    """`require=posts`."""
+    sections = _ALL_SKIPPED | {"posts": _failed("posts", failure, attempts)}
+    return _problem(failure.reason, f"posts: {failure.detail}", sections=sections)
 
 
 def _wrong_parameter(parameter: str, detail: str, instance: str = _HREF) -> Json:
@@ -135,6 +136,14 @@ UNKNOWN_SECTION: Examples = {
     )
 }
 
+UNAUTHORIZED: Examples = {
+    "unauthorized": ("`require=posts`: sign in first", _only_posts_failed(Unauthorized(), 1))
+}
+
+FORBIDDEN: Examples = {
+    "forbidden": ("`require=posts`: they are not theirs", _only_posts_failed(Forbidden(), 1))
+}
+
 UNREACHABLE: Examples = {
     "required_failed": (
         "`require=posts`, and the posts could not be reached",
@@ -144,7 +153,7 @@ UNREACHABLE: Examples = {
             sections=_ALL_SKIPPED
             | {
                 "user": _SECTIONS["user"],
-                "posts": _failed("posts", Unreachable, "the connection failed"),
+                "posts": _failed("posts", Unreachable("the connection failed")),
             },
         ),
     )
@@ -153,11 +162,13 @@ UNREACHABLE: Examples = {
 NO_CAPACITY: Examples = {
     "circuit_open": (
         "`require=posts`, whose circuit breaker is open",
-        _only_posts_failed(CircuitOpen, "it failed too often to be asked again now", 0.7),
+        _only_posts_failed(
+            CircuitOpen("it failed too often to be asked again now", retry_after=0.7)
+        ),
     ),
     "overloaded": (
         "Shed on arrival: the only section included has too long a queue",
-        _only_posts_failed(Overloaded, "too many calls are waiting already", 1.2),
+        _only_posts_failed(Overloaded("too many calls are waiting already", retry_after=1.2)),
     ),
 }
 

@@ -107,6 +107,13 @@ OVERVIEW: Responses = {
     },
     204: {"description": "An `EventSource` came back after the last event (`Last-Event-ID: done`)"},
     304: {"description": "The data are those that the ETag in If-None-Match names"},
+    401: _problem(
+        _MODELS.failed,
+        "An upstream does not know the client, whose own headers were sent to it; as 502 otherwise",
+        examples.UNAUTHORIZED,
+    )
+    | {"headers": {"WWW-Authenticate": {"schema": {"type": "string"}}}},
+    403: _problem(_MODELS.failed, "As 401, and the client may not have it", examples.FORBIDDEN),
     404: _problem(_MODELS.not_found, "The user does not exist", examples.NOT_FOUND),
     422: _problem(InvalidRequest, INVALID_PARAMETER, examples.UNKNOWN_SECTION),
     502: _problem(

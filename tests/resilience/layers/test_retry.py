@@ -7,12 +7,14 @@ from app.call import Answer, Call, Event
 from app.errors import (
     CircuitOpen,
     Failure,
+    Forbidden,
     InvalidPayload,
     NotConfirmed,
     NotFound,
     Overloaded,
     Timeout,
     TooManyRequests,
+    Unauthorized,
     Unreachable,
     UpstreamStatus,
 )
@@ -47,6 +49,8 @@ NEVER = [
     UpstreamStatus(400),
     UpstreamStatus(404),
     NotFound("there is no such resource"),
+    Unauthorized(),
+    Forbidden(),
     NotConfirmed("another one"),
     CircuitOpen("resting", retry_after=0.1),
     Overloaded("no capacity", retry_after=0.1),
