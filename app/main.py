@@ -18,6 +18,7 @@ from app.resilience.events import emit_to_watcher
 from app.resilience.pipeline import pipeline
 from app.resilience.store import Store
 from app.server.answer_memory import AnswerMemory
+from app.server.compression import CompressionMiddleware
 from app.server.middleware import RequestMiddleware
 from app.server.route_cache import RouteCache, RouteCacheMiddleware
 from app.settings import Settings
@@ -65,6 +66,7 @@ def create_app(
         lifespan=lifespan,
         middleware=[
             Middleware(RequestMiddleware, log=log),
+            Middleware(CompressionMiddleware),
             Middleware(RouteCacheMiddleware, cache=route_cache),
         ],
     )
@@ -114,7 +116,7 @@ def _service_state(
         settings=settings,
         upstreams=upstreams,
         forwarded=frozenset(name.encode() for name in forwarded),
-        vary=", ".join(("Accept", *forwarded)),
+        vary=", ".join(("Accept", *forwarded, "Accept-Encoding")),
         route_cache=route_cache,
         answers=AnswerMemory(settings.answer_max),
     )

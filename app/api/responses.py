@@ -60,7 +60,7 @@ def partial_response(headers: dict[str, str], body: bytes) -> Response:
 
 def revalidated(request: Request, body: bytes, media_type: str) -> Response:
     """A document that clients may store, and revalidate each time (RFC 9111 §5.2.2.4)."""
-    tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
+    tag = f'W/"{blake2b(body, digest_size=12).hexdigest()}"'  # weak: it may be compressed
     headers = {"Cache-Control": "no-cache", "ETag": tag}
     if matches(request.headers.getlist("if-none-match"), tag):
         return Response(status_code=304, headers=headers)

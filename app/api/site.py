@@ -10,9 +10,10 @@ import os
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.staticfiles import StaticFiles
-from starlette.types import Scope
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.datastructures import Headers
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from app.settings import Settings
 from app.views.overview import overview
@@ -45,7 +46,8 @@ def install(app: FastAPI, settings: Settings) -> None:
         return RedirectResponse("../docs")
 
     app.add_route("/", page, include_in_schema=False)
-    app.add_route("/favicon.svg", icon, include_in_schema=False)
+    for path in ("/favicon.svg", "/favicon.ico"):  # browsers ask for the latter unless told
+        app.add_route(path, icon, include_in_schema=False)
     app.mount("/page", RevalidatedFiles(directory=WEB / "page"))
     app.add_route("/docs", docs_page, include_in_schema=False)
     app.add_route("/docs/", docs_folder, include_in_schema=False)
@@ -62,9 +64,22 @@ class RevalidatedFiles(StaticFiles):
         scope: Scope,
         status_code: int = 200,
     ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
+        response = _WholeFile(full_path, status_code, stat_result=stat_result)
+        headers = response.headers
+        not_modified = self.is_not_modified(headers, Headers(scope=scope))
+        del headers["Accept-Ranges"]
+        headers["ETag"] = f"W/{headers['ETag']}"  # it may be compressed
+        headers["Vary"] = "Accept-Encoding"
+        headers["Cache-Control"] = "no-cache"
+        return NotModifiedResponse(headers) if not_modified else response
+
+
+class _WholeFile(FileResponse):
+    """Parts of a small file are no use, and a server need not send them (RFC 9110 §14.2)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def _json_bool(value: bool) -> str:

@@ -10,8 +10,6 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from app.problems.responses import Problem, WrongParameter, problem
 from app.problems.types import PROBLEM_TYPES, ProblemType
 
-_BY_STATUS = {404: "no_such_route", 405: "method_not_allowed"}
-
 
 def install(app: FastAPI) -> None:
     """Explain problem types at `/problems/{slug}`, and answer FastAPI's errors with problems."""
@@ -49,10 +47,12 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
-    slug = _BY_STATUS[error.status_code]
+    slug = "method_not_allowed" if error.status_code == 405 else "no_such_route"
     headers = dict(error.headers or {})
-    if "Allow" in headers:  # the request middleware answers HEAD wherever GET is allowed
-        headers["Allow"] = ", ".join(sorted({*headers["Allow"].split(", "), "HEAD"}))
+    if error.status_code == 405:  # every route is for GET, and the middleware answers HEAD
+        headers["Allow"] = "GET, HEAD, OPTIONS"
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=headers)
     is_ours = isinstance(error, HTTPException)
     detail = error.detail if is_ours else HTTPStatus(error.status_code).description
     return problem(slug, detail, instance=request.url.path, headers=headers)

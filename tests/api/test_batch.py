@@ -72,7 +72,7 @@ async def test_ndjson_batch_items_are_sent_in_the_order_of_completion() -> None:
     assert response.headers["content-type"] == NDJSON
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
-    assert response.headers["vary"] == batch.headers["vary"] == "Accept"
+    assert response.headers["vary"] == batch.headers["vary"] == "Accept, Accept-Encoding"
 
 
 @pytest.mark.parametrize(("settings", "batch_max"), [({}, 100), ({"batch_max": 2}, 2)])

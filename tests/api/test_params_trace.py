@@ -100,6 +100,6 @@ async def test_every_upstream_gets_the_traceparent_and_vary_does_not_name_it() -
     upstream = healthy_upstream()
     async with running_service(upstream) as service:
         response = await service.get(PATH, headers=[("traceparent", TRACEPARENT.decode())])
-    assert response.headers["Vary"] == "Accept"
+    assert response.headers["Vary"] == "Accept, Accept-Encoding"
     requests: list[httpx.Request] = [call.request for call in upstream.calls]
     assert [request.headers["traceparent"] for request in requests] == [TRACEPARENT.decode()] * 3

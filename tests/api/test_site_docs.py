@@ -45,3 +45,20 @@ async def test_docs_files_are_revalidated_by_etag_with_304_not_modified(
     assert first.headers["cache-control"] == "no-cache"
     response = await service.get("/docs/docs.js", headers={"If-None-Match": first.headers["etag"]})
     assert (response.status_code, response.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "range_", ["bytes=0-9", "bytes=999999-", "bytes=9-1", "x", "bytes=0-0,5-6"]
+)
+async def test_a_range_of_a_file_is_the_whole_file(service: ServiceClient, range_: str) -> None:
+    whole = await service.get("/docs/docs.js")
+    part = await service.get("/docs/docs.js", headers={"Range": range_})
+    assert (part.status_code, part.content) == (200, whole.content)
+    assert "accept-ranges" not in part.headers
+
+
+async def test_the_icon_is_there_for_browsers_that_are_not_told_where(
+    service: ServiceClient,
+) -> None:
+    icon = await service.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")

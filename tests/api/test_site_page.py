@@ -107,4 +107,4 @@ async def test_the_template_of_the_page_is_a_404(service: ServiceClient) -> None
 
 async def test_post_to_the_page_is_a_405_with_allow(service: ServiceClient) -> None:
     response = await service.post("/")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, OPTIONS")

@@ -94,8 +94,7 @@ async def test_an_unknown_problem_type_lists_the_known_ones(service: ServiceClie
     assert all(slug in a_problem(response, "no_such_route").detail for slug in SLUGS)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"])
-@pytest.mark.parametrize(
+every_kind_of_path = pytest.mark.parametrize(
     "path",
     [
         PATH,
@@ -108,13 +107,29 @@ async def test_an_unknown_problem_type_lists_the_known_ones(service: ServiceClie
         "/openapi.json",
     ],
 )
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"])
+@every_kind_of_path
 async def test_a_wrong_method_is_a_405_with_allow(
     service: ServiceClient, method: str, path: str
 ) -> None:
     response = await service.request(method, path)
     assert response.status_code == 405
     a_problem(response, "method_not_allowed")
-    assert sorted(response.headers["allow"].split(", ")) == ["GET", "HEAD"]
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@every_kind_of_path
+async def test_options_are_the_methods_of_the_path(service: ServiceClient, path: str) -> None:
+    response = await service.options(path)
+    assert (response.status_code, response.content) == (204, b"")
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1/users/7", "/livez/"])
+async def test_there_are_no_options_where_nothing_is(service: ServiceClient, path: str) -> None:
+    assert (await service.options(path)).status_code == 404
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "a/b?c#d", "@"])
