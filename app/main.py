@@ -65,7 +65,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         middleware=[
-            Middleware(RequestMiddleware, log=log),
+            Middleware(RequestMiddleware, log=log, root_path=settings.root_path),
             Middleware(CompressionMiddleware),
             Middleware(RouteCacheMiddleware, cache=route_cache),
         ],
@@ -74,7 +74,7 @@ def create_app(
     overview.install(app, view_dependencies)
     batch.install(app, view_dependencies)
     health.install(app)
-    problems.install(app)
+    problems.install(app, settings.root_path)
     site.install(app, settings)
     document.install(app, settings)
     return app

@@ -111,3 +111,12 @@ SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Hedge = Annotated[Literal["off", "auto"] | float, BeforeValidator(_hedge)]
 Count = Annotated[int, Field(ge=1)]
 AnyCase = BeforeValidator(_lower_case)
+
+
+def _root_path(value: str) -> str:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value):
+        raise ValueError("must be a path such as /api, without a slash at its end")
+    return value
+
+
+RootPath = Annotated[str, AfterValidator(_root_path)]

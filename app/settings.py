@@ -21,6 +21,7 @@ from app.setting_types import (
     HeaderNames,
     Headers,
     Hedge,
+    RootPath,
     Seconds,
     SecondsOrZero,
 )
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     connections: Count = 1000
     answer_max: Annotated[int, Field(ge=1, le=2**40)] = 67_108_864
     drain_seconds: SecondsOrZero = 0.0
+    root_path: RootPath = ""
     forward_headers: HeaderNames = ()
     explain: Annotated[Literal["auto", "on", "off"], AnyCase] = "auto"
     demo_latency: SecondsOrZero = 0.1

@@ -71,7 +71,7 @@ async def get_overviews(
     included, required = parse_sections(include, require)
 
     def plan_of(user: int) -> Plan:
-        return overview.plan(user, included, required)
+        return overview.plan(user, included, required, state.settings.root_path)
 
     timeout_ms = either_timeout(timeout_ms, x_request_timeout_ms)
     context = request_context(request, fan_out, timeout_ms, plan_of(users[0]))

@@ -92,7 +92,12 @@ async def readyz(
     """503 after a stop signal: answers in flight are finished, new requests go elsewhere."""
     state = service_state(request)
     if state.draining:
-        return problem("draining", "answers in flight are finished", headers={"Retry-After": "1"})
+        return problem(
+            "draining",
+            "answers in flight are finished",
+            root_path=state.settings.root_path,
+            headers={"Retry-After": "1"},
+        )
     response.headers["Cache-Control"] = "no-store"
     if verbose == "false":
         return Readiness(status="ready")

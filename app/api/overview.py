@@ -78,7 +78,7 @@ async def get_overview(
     """
     state = service_state(request)
     view_request = ViewRequest(
-        plan=overview.plan(user_id, *parse_sections(include, require)),
+        plan=overview.plan(user_id, *parse_sections(include, require), state.settings.root_path),
         timeout_ms=either_timeout(timeout_ms, x_request_timeout_ms),
         explain=explain == "true" and state.settings.explain_allowed,
     )

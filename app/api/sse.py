@@ -54,7 +54,7 @@ async def events(
             elif step.completed:
                 outcomes = step.run.outcomes
                 yield retry + b"".join(
-                    _section_event(name, render_section(name, outcomes[name], plan.href))
+                    _section_event(name, render_section(name, outcomes[name], plan))
                     for name in step.completed
                 )
                 retry = b""
@@ -67,7 +67,7 @@ async def events(
 
 def internal_error_event(plan: Plan) -> bytes:
     """The last event if a bug of ours ends the stream: the 500 that the JSON answer would be."""
-    error = problem_json("internal_error", "this service made a mistake")
+    error = problem_json("internal_error", "this service made a mistake", root_path=plan.root_path)
     return _done(plan, complete=False, status=500, more={"error": error})
 
 

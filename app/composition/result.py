@@ -81,15 +81,16 @@ class ViewResult:
 
     def to_json(self, timeline: bytes | None = None) -> bytes:
         """The answer, or the problem. `timeline` is JSON already."""
-        plan, href = self.plan, self.plan.href
+        plan = self.plan
         sections = {
-            name: render_section(name, self.outcomes.get(name), href) for name in plan.view.sections
+            name: render_section(name, self.outcomes.get(name), plan) for name in plan.view.sections
         }
         if self.failure is not None:
             return problem_json(
                 self.failure.reason,
                 "; ".join(f"{name}: {one.detail}" for name, one in self.failures.items()),
-                instance=href,
+                root_path=plan.root_path,
+                instance=plan.path,
                 sections=None if isinstance(self.failure, NotFound) else sections,
                 timeline=timeline,
             )

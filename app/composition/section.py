@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from app.call import Answer
 from app.composition.outcome import Outcome
+from app.composition.view import Plan
 from app.errors import Failure, Reason
 from app.json_bytes import json_bool, json_object
 from app.problems.types import type_url
@@ -76,13 +77,13 @@ FAILED_SIZE = 512
 SKIPPED = b'{"status":"skipped"}'
 
 
-def render_section(name: str, outcome: Outcome | None, href: str) -> bytes:
-    """One section as JSON; `href` is the path of the whole answer."""
+def render_section(name: str, outcome: Outcome | None, plan: Plan) -> bytes:
+    """One section of an answer as JSON."""
     if outcome is None:
         return SKIPPED
     if isinstance(outcome.result, Answer):
         return _render_ok(outcome.result)
-    return _render_failed(name, outcome.result, outcome, f"{href}?include={name}")
+    return _render_failed(name, outcome.result, outcome, plan)
 
 
 def _render_ok(answer: Answer) -> bytes:
@@ -102,11 +103,11 @@ def _timestamp(seconds: int) -> bytes:
     return time.strftime('"%Y-%m-%dT%H:%M:%SZ"', time.gmtime(seconds)).encode()
 
 
-def _render_failed(name: str, failure: Failure, outcome: Outcome, href: str) -> bytes:
+def _render_failed(name: str, failure: Failure, outcome: Outcome, plan: Plan) -> bytes:
     attempts = outcome.tally.attempts
     tried = f", {attempts} attempts" if attempts > 1 else ""
     error = SectionError(
-        type=type_url(failure.reason),
+        type=type_url(failure.reason, plan.root_path),
         title=failure.title,
         status=failure.status,
         detail=f"{name}: {failure.detail}{tried}",
@@ -116,6 +117,6 @@ def _render_failed(name: str, failure: Failure, outcome: Outcome, href: str) -> 
         elapsed_ms=round(outcome.seconds * 1000),
         retryable=failure.retryable,
         retry_after=failure.retry_after,
-        href=href,
+        href=f"{plan.root_path}{plan.path}?include={name}",
     )
     return Failed(status="failed", error=error).model_dump_json().encode()

@@ -30,7 +30,9 @@ class View:
     identifier_type: Any
     sections: Mapping[str, Section]
 
-    def plan(self, subject: int, include: Iterable[str], require: Iterable[str]) -> "Plan":
+    def plan(
+        self, subject: int, include: Iterable[str], require: Iterable[str], root_path: str = ""
+    ) -> "Plan":
         """What to ask for the sections in `include`; those in `require` must not fail."""
         included = set(include)
         return Plan(
@@ -42,6 +44,7 @@ class View:
                 if name in included
             },
             required=frozenset(require),
+            root_path=root_path,
         )
 
 
@@ -50,15 +53,17 @@ class Plan:
     """What to ask for one answer, whoever asks: no I/O, no deadline, no headers.
 
     `subject` is the value of the view's identifier. `questions` are those of the included sections,
-    in the order of the view. If a section in `required` fails, the answer fails.
+    in the order of the view. If a section in `required` fails, the answer fails. A proxy shows the
+    answer below `root_path`.
     """
 
     view: View
     subject: int
     questions: Mapping[str, Question]
     required: frozenset[str]
+    root_path: str = ""
 
     @property
-    def href(self) -> str:
+    def path(self) -> str:
         """The path of this answer."""
         return self.view.path.format(**{self.view.identifier: self.subject})

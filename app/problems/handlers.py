@@ -11,8 +11,9 @@ from app.problems.responses import Problem, WrongParameter, problem
 from app.problems.types import PROBLEM_TYPES, ProblemType
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, root_path: str) -> None:
     """Explain problem types at `/problems/{slug}`, and answer FastAPI's errors with problems."""
+    app.state.root_path = root_path
     app.include_router(_router)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(StarletteHTTPException, _on_http_exception)
@@ -27,13 +28,14 @@ _router = APIRouter(tags=["Problems"])
     response_description="The problem type, explained",
     responses={404: {"model": Problem, "description": "There is no such problem type"}},
 )
-async def explain(slug: str) -> ProblemType:
+async def explain(request: Request, slug: str) -> ProblemType:
     """Explain a problem type: the `type` of every problem points here."""
     problem_type = PROBLEM_TYPES.get(slug)
     if problem_type is None:
         known = ", ".join(PROBLEM_TYPES)
         raise HTTPException(404, f"there is no such problem type; known: {known}")
-    return problem_type
+    root_path = request.app.state.root_path
+    return problem_type.model_copy(update={"type": root_path + problem_type.type})
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
@@ -42,7 +44,13 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     wrong = {tuple(one["loc"][:2]): one["msg"] for one in reversed(error.errors())}
     errors = [_wrong_parameter(loc, message) for loc, message in reversed(wrong.items())]
     detail = "; ".join(f"{one.location} parameter {one.parameter}: {one.detail}" for one in errors)
-    return problem("invalid_request", detail, instance=request.url.path, errors=errors)
+    return problem(
+        "invalid_request",
+        detail,
+        root_path=request.app.state.root_path,
+        instance=request.url.path,
+        errors=errors,
+    )
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -55,7 +63,13 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             return Response(status_code=204, headers=headers)
     is_ours = isinstance(error, HTTPException)
     detail = error.detail if is_ours else HTTPStatus(error.status_code).description
-    return problem(slug, detail, instance=request.url.path, headers=headers)
+    return problem(
+        slug,
+        detail,
+        root_path=request.app.state.root_path,
+        instance=request.url.path,
+        headers=headers,
+    )
 
 
 def _wrong_parameter(loc: tuple[int | str, ...], message: str) -> WrongParameter:

@@ -48,12 +48,13 @@ def problem(
     slug: str,
     detail: str,
     *,
+    root_path: str = "",
     instance: str | None = None,
     headers: Mapping[str, str] | None = None,
     errors: list[WrongParameter] | None = None,
 ) -> Response:
-    """A problem of a known type, as a response."""
-    body = problem_json(slug, detail, instance=instance, errors=errors)
+    """A problem of a known type, as a response; `instance` is a path below `root_path`."""
+    body = problem_json(slug, detail, root_path=root_path, instance=instance, errors=errors)
     return problem_response(slug, body, headers)
 
 
@@ -67,6 +68,7 @@ def problem_json(
     slug: str,
     detail: str,
     *,
+    root_path: str = "",
     instance: str | None = None,
     errors: list[WrongParameter] | None = None,
     sections: Mapping[str, bytes] | None = None,
@@ -75,13 +77,13 @@ def problem_json(
     """A problem of a known type. `sections` and `timeline` are JSON already."""
     problem_type = PROBLEM_TYPES[slug]
     members = {
-        "type": to_json(type_url(slug)),
+        "type": to_json(type_url(slug, root_path)),
         "title": to_json(problem_type.title),
         "status": b"%d" % problem_type.status,
         "detail": to_json(detail),
     }
     if instance is not None:
-        members["instance"] = to_json(instance)
+        members["instance"] = to_json(root_path + instance)
     if errors is not None:
         members["errors"] = to_json(errors)
     if sections is not None:

@@ -26,9 +26,9 @@ class ProblemType(BaseModel):
     what_to_do: str
 
 
-def type_url(slug: str) -> str:
+def type_url(slug: str, root_path: str = "") -> str:
     """The `type` of a problem: the path at which the problem type is explained."""
-    return f"/problems/{slug}"
+    return f"{root_path}/problems/{slug}"
 
 
 def _type(

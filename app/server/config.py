@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from app.server.acceptor import Acceptor
 from app.server.admission_queue import AdmissionQueue
 from app.server.connections import ClientConnections
+from app.server.refusals import Refusals
 from app.settings import Settings
 from app.telemetry.logs import Log
 
@@ -48,8 +49,14 @@ class ServerConfig(uvicorn.Config):
         )
         self._settings = settings
         self.log = log
+        self._prefix = settings.root_path.encode() + b"/"
+        self.refusals = Refusals(settings.root_path)
         self.acceptor = Acceptor(listener)
         self.client_connections = ClientConnections(_connection_limit(settings))
+
+    def without_prefix(self, target: bytes) -> bytes:
+        """A request's target: a proxy may leave its prefix in it, or take it off."""
+        return target[len(self._prefix) - 1 :] if target.startswith(self._prefix) else target
 
     @cached_property
     def admission(self) -> AdmissionQueue:
@@ -61,6 +68,13 @@ class ServerConfig(uvicorn.Config):
         loop = asyncio.get_running_loop()
         most = self.client_connections.limit // 2
         return AdmissionQueue(loop, self._settings.request_timeout, most, on_shed)
+
+
+def weight_of(target: bytes) -> int:
+    """About how many single views a request is: a batch is as many as it has users."""
+    if b"user_id" not in target:
+        return 1
+    return sum(map(target.count, (b"user_id", b",", b"%2C", b"%2c")))
 
 
 def _connection_limit(settings: Settings) -> int:

@@ -11,9 +11,9 @@ from typing import cast
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.server import refusals
-from app.server.config import ServerConfig
+from app.server.config import ServerConfig, weight_of
 from app.server.middleware import request_id_of
+from app.server.refusals import Refusal
 from app.server.request_state import RequestState
 
 _MAX_HEAD = 65_536
@@ -26,8 +26,7 @@ Longer than load balancers keep an idle connection (60 s is usual), so that they
 never send a request on a connection that we are closing.
 """
 
-_SHED_LINES = 100
-"""A second, of requests that are shed: all of them together have one anyway."""
+_SHED_LINES = 100  # a second, of requests that are shed: all together have one anyway
 
 _PROBES = (b"/livez", b"/readyz")
 """Never refused: an orchestrator would take a process for dead that only has too much to do."""
@@ -59,7 +58,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.config.client_connections.add(self):
             self._time_request()
         else:
-            self._refuse(refusals.ALL_CONNECTIONS_BUSY)
+            self._refuse(self.config.refusals.all_connections_busy)
         another = partial(type(self), self.config, self.server_state, self.app_state, self.loop)
         self.config.acceptor.accept_more(self.loop, another)
 
@@ -85,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
                 return
             self._head_size += len(data)
             if self._head_size > _MAX_HEAD:
-                self._refuse(refusals.HEAD_TOO_LARGE)
+                self._refuse(self.config.refusals.head_too_large)
                 return
         super().data_received(data)
         incomplete = self._head_size if self._in_head else not self._is_answering()
@@ -98,6 +97,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self.url = self.config.without_prefix(self.url)
         self._stop_request_timer()
         if self._is_answering():
             self.cycle.keep_alive = False
@@ -138,11 +138,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_answering():
             self.cycle.keep_alive = False
         else:
-            self._refuse(refusals.MALFORMED)
+            self._refuse(self.config.refusals.malformed)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
         begin = partial(self._begin, cycle, app)
-        self._weight = self.url.count(b"user_id=") or 1
+        self._weight = weight_of(self.url)
         if self.url.startswith(_PROBES):
             begin()
         elif not self.config.admission.submit(begin, self._weight):
@@ -178,11 +178,11 @@ class HttpProtocol(HttpToolsProtocol):
     def _shed(self, cycle: RequestResponseCycle) -> None:
         """Refuse the request, and keep the connection: a new one would cost more."""
         with_line = self.config.admission.shed_lately <= _SHED_LINES
-        self._refuse(refusals.SHED, close=not cycle.keep_alive, line=with_line)
+        self._refuse(self.config.refusals.shed, close=not cycle.keep_alive, line=with_line)
         cycle.response_complete = True
         self._on_response_sent()
 
-    def _refuse(self, refusal: refusals.Refusal, *, close: bool = True, line: bool = True) -> None:
+    def _refuse(self, refusal: Refusal, *, close: bool = True, line: bool = True) -> None:
         request = self.scope or {}
         request_id = request_id_of(request.get("headers", ()))
         self.transport.write(refusal.response(request_id, close=close))

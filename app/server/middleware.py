@@ -27,8 +27,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class RequestMiddleware:
     """Plain ASGI: Starlette's `BaseHTTPMiddleware` hides a disconnect and costs a task."""
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
+    def __init__(self, app: ASGIApp, log: Log, root_path: str = "") -> None:
         self._app = app
+        self._root_path = root_path
         self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,13 +64,20 @@ class RequestMiddleware:
             if status:
                 raise
             # The server is stopping and waits no longer, but this can still be sent.
-            response = problem("draining", "this service had to stop", headers={"Retry-After": "1"})
+            response = problem(
+                "draining",
+                "this service had to stop",
+                root_path=self._root_path,
+                headers={"Retry-After": "1"},
+            )
             await response(scope, receive, send_wrapper)
         except Exception:
             self._log.exception("internal error", request_id=state.request_id)
             if status:  # the head is sent: the client sees the error as a broken connection
                 raise
-            response = problem("internal_error", "this service made a mistake")
+            response = problem(
+                "internal_error", "this service made a mistake", root_path=self._root_path
+            )
             await response(scope, receive, send_wrapper)
         finally:
             self._log.info(

@@ -9,9 +9,11 @@ from app.server.security_headers import SECURITY_HEADERS
 class Refusal:
     """A problem without its request's id."""
 
-    def __init__(self, slug: str, detail: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, root_path: str, slug: str, detail: str, retry_after: int | None = None
+    ) -> None:
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        response = problem(slug, detail, headers=headers)
+        response = problem(slug, detail, root_path=root_path, headers=headers)
         self.slug = slug
         self.status = response.status_code
         head = [b"HTTP/1.1 %d %b" % (self.status, HTTPStatus(self.status).phrase.encode())]
@@ -25,7 +27,14 @@ class Refusal:
         return b"%b\r\n%b" % (fields, self._body)
 
 
-MALFORMED = Refusal("malformed_request", "this is not HTTP/1.1")
-HEAD_TOO_LARGE = Refusal("head_too_large", "the request's line and headers are too long")
-ALL_CONNECTIONS_BUSY = Refusal("overloaded", "too many connections are open", retry_after=1)
-SHED = Refusal("overloaded", "too many requests are waiting already", retry_after=1)
+class Refusals:
+    def __init__(self, root_path: str) -> None:
+        def refusal(slug: str, detail: str, retry_after: int | None = None) -> Refusal:
+            return Refusal(root_path, slug, detail, retry_after)
+
+        self.malformed = refusal("malformed_request", "this is not HTTP/1.1")
+        self.head_too_large = refusal(
+            "head_too_large", "the request's line and headers are too long"
+        )
+        self.all_connections_busy = refusal("overloaded", "too many connections are open", 1)
+        self.shed = refusal("overloaded", "too many requests are waiting already", 1)

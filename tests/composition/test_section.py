@@ -20,7 +20,8 @@ from app.errors import (
 )
 from tests.fakes import A_VIEW, an_answer
 
-HREF = "/v1/users/7/overview"
+PLAN = A_VIEW.plan(7, A_VIEW.sections, [], "/api")
+HREF = "/api/v1/users/7/overview"
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_an_ok_section_has_the_data_of_its_answer_and_says_if_stale_or_dropped(
     answer: Answer,
 ) -> None:
     outcome = Outcome(answer, Tally(attempts=1), 0.1)
-    assert json.loads(render_section("posts", outcome, HREF)) == {
+    assert json.loads(render_section("posts", outcome, PLAN)) == {
         "status": "ok",
         "data": json.loads(answer.data.json),
         "stale": answer.stale,
@@ -47,12 +48,12 @@ def test_an_ok_section_has_the_data_of_its_answer_and_says_if_stale_or_dropped(
 
 def test_an_empty_list_is_an_ok_section() -> None:
     outcome = Outcome(an_answer(b"[]"), Tally(attempts=1), 0.1)
-    section = json.loads(render_section("posts", outcome, HREF))
+    section = json.loads(render_section("posts", outcome, PLAN))
     assert (section["status"], section["data"]) == ("ok", [])
 
 
 def test_a_section_without_outcome_is_skipped() -> None:
-    assert render_section("posts", None, HREF) == SKIPPED == b'{"status":"skipped"}'
+    assert render_section("posts", None, PLAN) == SKIPPED == b'{"status":"skipped"}'
 
 
 @pytest.mark.parametrize(
@@ -75,14 +76,14 @@ def test_a_failed_section_has_its_error_with_reason_retryable_and_href(
     name: str, failure: Failure, status: int, retryable: bool
 ) -> None:
     outcome = Outcome(failure, Tally(attempts=1), 1.8044)
-    section = json.loads(render_section(name, outcome, HREF))
+    section = json.loads(render_section(name, outcome, PLAN))
     event = {"name": name, "section": section}
     model = view_models(A_VIEW).section_event
     assert model.model_validate(event).model_dump(mode="json") == event
     assert section == {
         "status": "failed",
         "error": {
-            "type": f"/problems/{failure.reason}",
+            "type": f"/api/problems/{failure.reason}",
             "title": failure.title,
             "status": status,
             "detail": f"{name}: {failure.detail}",
@@ -99,5 +100,5 @@ def test_a_failed_section_has_its_error_with_reason_retryable_and_href(
 
 def test_the_detail_of_a_failed_section_counts_several_attempts() -> None:
     outcome = Outcome(Timeout("no answer within 0.8 s"), Tally(attempts=3), 1.8)
-    section = json.loads(render_section("posts", outcome, HREF))
+    section = json.loads(render_section("posts", outcome, PLAN))
     assert section["error"]["detail"] == "posts: no answer within 0.8 s, 3 attempts"

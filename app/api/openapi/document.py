@@ -57,7 +57,7 @@ def _document(app: FastAPI, settings: Settings, version: str) -> dict[str, Any]:
         description=_DESCRIPTION,
         openapi_version=_VERSIONS[version],
         routes=app.routes,
-        servers=[{"url": "/"}],
+        servers=[{"url": settings.root_path or "/"}],
         contact={"name": "The developers of Tributary"},
         license_info={"name": "MIT", "identifier": "MIT"},
         tags=[
