@@ -9,7 +9,8 @@ import sys
 from app.main import create_app
 from app.server.config import ServerConfig, raise_descriptor_limit
 from app.server.drain import DrainingServer
-from app.server.http_protocol import IDLE_TIMEOUT, HttpProtocol
+from app.server.http_protocol import HttpProtocol
+from app.server.idle_timeout import IDLE_TIMEOUT
 from app.settings import ConfigError, Settings, load, unknown_variables
 from app.telemetry import logs
 from app.telemetry.log_writer import LogWriter

@@ -99,6 +99,8 @@ _JSON = "application/json"
 
 def prefers(request: Request, media_type: str) -> bool:
     """Whether `media_type` is accepted by name, and preferred to JSON (RFC 9110 §12.5.1)."""
+    if request.scope.get("http_version") == "1.0":
+        return False  # it knows no chunked coding, and streams need that
     headers = request.scope["headers"]
     lines = [value.decode("latin-1").lower() for name, value in headers if name == b"accept"]
     if not any(media_type in line for line in lines):

@@ -108,10 +108,17 @@ PROBLEM_TYPES = dict(
             "Check the client, and any proxy between it and this service.",
         ),
         _type(
+            "unsupported_version",
+            505,
+            "This version of HTTP is not spoken here",
+            "The request's line names another major version than 1.",
+            "Send HTTP/1.1; a proxy in front of this service may speak others.",
+        ),
+        _type(
             "head_too_large",
             431,
             "The head of the request is too large",
-            "The request's line and headers together are longer than 64 KiB.",
+            "The request's line and headers are longer than 64 KiB, or more than 256.",
             "Send fewer or smaller headers; cookies are the usual cause.",
         ),
         _type(

@@ -34,7 +34,12 @@ class CompressionMiddleware:
 
 
 def _accepts_gzip(scope: Scope) -> bool:
-    """RFC 9110 §12.5.3. Starlette looks for the word alone, whatever its weight."""
+    """RFC 9110 §12.5.3. Starlette looks for the word alone, whatever its weight.
+
+    Not over HTTP/1.0: a compressed stream has no length, and that needs chunked coding.
+    """
+    if scope.get("http_version") == "1.0":
+        return False
     for name, value in scope["headers"]:
         if name == b"accept-encoding":
             for coding in value.lower().split(b","):

@@ -12,19 +12,18 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.server.config import ServerConfig, weight_of
+from app.server.idle_timeout import IdleTimeout
 from app.server.middleware import request_id_of
 from app.server.refusals import Refusal
+from app.server.request_head import (
+    MAX_FIELDS,
+    MAX_HEAD,
+    HeadSize,
+    fault_of,
+    is_another_version,
+    keep_encoded_slashes,
+)
 from app.server.request_state import RequestState
-
-_MAX_HEAD = 65_536
-"""Bytes. Envoy's default is 60 KiB; those of nginx and HAProxy are lower."""
-
-IDLE_TIMEOUT = 75
-"""Seconds without progress: an idle connection, a request that does not end, an answer not taken.
-
-Longer than load balancers keep an idle connection (60 s is usual), so that they close it first and
-never send a request on a connection that we are closing.
-"""
 
 _SHED_LINES = 100  # a second, of requests that are shed: all together have one anyway
 
@@ -43,20 +42,20 @@ class HttpProtocol(HttpToolsProtocol):
     config: ServerConfig
 
     _in_head = True
-    _head_size = 0
     _weight = 1
-    _request_timer: asyncio.TimerHandle | None = None
-    _reader_timer: asyncio.TimerHandle | None = None
+    _received = b""
 
     def connection_made(
         self,
         transport: asyncio.Transport,  # type: ignore[override]  # any transport, for asyncio
     ) -> None:
         super().connection_made(transport)
+        self._idle = IdleTimeout(self.loop, transport)
+        self._head_size = HeadSize()
         # Writing is paused whenever something is unsent, and resumed when all of it is sent.
         transport.set_write_buffer_limits(0)
         if self.config.client_connections.add(self):
-            self._time_request()
+            self._idle.wait_for_request()
         else:
             self._refuse(self.config.refusals.all_connections_busy)
         another = partial(type(self), self.config, self.server_state, self.app_state, self.loop)
@@ -66,9 +65,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.config.client_connections.remove(self)
         self._unset_keepalive_if_required()  # uvicorn does so for a polite end only
-        for timer in (self._request_timer, self._reader_timer):
-            if timer is not None:
-                timer.cancel()
+        self._idle.cancel()
 
     def close(self) -> None:
         """End the connection, whatever it is doing."""
@@ -82,14 +79,15 @@ class HttpProtocol(HttpToolsProtocol):
             if self._is_answering():
                 self.cycle.keep_alive = False
                 return
-            self._head_size += len(data)
-            if self._head_size > _MAX_HEAD:
+            self._head_size.add(data)
+            if self._head_size.bytes > MAX_HEAD:
                 self._refuse(self.config.refusals.head_too_large)
                 return
+        self._received = data
         super().data_received(data)
-        incomplete = self._head_size if self._in_head else not self._is_answering()
-        if incomplete and self._request_timer is None:
-            self._time_request()
+        incomplete = self._head_size.bytes if self._in_head else not self._is_answering()
+        if incomplete:
+            self._idle.wait_for_request()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -97,25 +95,36 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self.url = self.config.without_prefix(self.url)
-        self._stop_request_timer()
+        self._idle.on_request()
         if self._is_answering():
             self.cycle.keep_alive = False
-        else:
-            self.config.client_connections.on_busy(self)
-            super().on_headers_complete()
+            return
+        refusal = self._refusal()
+        if refusal is not None:
+            self._refuse(refusal)
+            return
+        self.url = keep_encoded_slashes(self.config.without_prefix(self.url))
+        self.config.client_connections.on_busy(self)
+        super().on_headers_complete()
+
+    def _refusal(self) -> Refusal | None:
+        refusals = self.config.refusals
+        if len(self.headers) > MAX_FIELDS:
+            return refusals.head_too_large
+        fault = fault_of(self.headers, self.parser.get_http_version())
+        return None if fault is None else refusals.faults[fault]
 
     def on_message_complete(self) -> None:
         self._in_head = True
-        self._head_size = 0
-        self._stop_request_timer()
+        self._head_size.reset()
+        self._idle.on_request()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.config.admission.on_end(self._weight)
         self._on_response_sent()
         if not self._in_head:  # answered, but its body is still to come, and thrown away
-            self._time_request()
+            self._idle.wait_for_request()
 
     def _on_response_sent(self) -> None:
         super().on_response_complete()
@@ -125,20 +134,25 @@ class HttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.config.client_connections.on_stuck(self)
-        self._wait_for_reader(self.transport.get_write_buffer_size())
+        self._idle.wait_for_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.config.client_connections.on_reading(self)
-        if self._reader_timer is not None:
-            self._reader_timer.cancel()
+        self._idle.on_read()
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn for what is not HTTP."""
         if self._is_answering():
             self.cycle.keep_alive = False
         else:
-            self._refuse(self.config.refusals.malformed)
+            refusals = self.config.refusals
+            other = is_another_version(self._received)
+            self._refuse(refusals.faults["version"] if other else refusals.malformed)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An offer that need not be taken (RFC 9110 §7.8); the parser reads nothing after it."""
+        self.cycle.keep_alive = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: object) -> None:
         begin = partial(self._begin, cycle, app)
@@ -152,28 +166,8 @@ class HttpProtocol(HttpToolsProtocol):
         if not cycle.disconnected:
             super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
-    def _time_request(self) -> None:
-        """A request may take so long to come, a connection so long without one."""
-        self._request_timer = self.loop.call_later(IDLE_TIMEOUT, self.transport.abort)
-
-    def _stop_request_timer(self) -> None:
-        if self._request_timer is not None:
-            self._request_timer.cancel()
-            self._request_timer = None
-
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
-
-    def _wait_for_reader(self, unsent: int) -> None:
-        """TCP alone would wait for ever for a client that is connected and reads nothing."""
-        self._reader_timer = self.loop.call_later(IDLE_TIMEOUT, self._check_reader, unsent)
-
-    def _check_reader(self, unsent_before: int) -> None:
-        unsent = self.transport.get_write_buffer_size()
-        if unsent < unsent_before:
-            self._wait_for_reader(unsent)
-        else:
-            self.transport.abort()
 
     def _shed(self, cycle: RequestResponseCycle) -> None:
         """Refuse the request, and keep the connection: a new one would cost more."""

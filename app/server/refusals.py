@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from app.problems.responses import problem
+from app.server.request_head import ONCE
 from app.server.security_headers import SECURITY_HEADERS
 
 
@@ -28,6 +29,8 @@ class Refusal:
 
 
 class Refusals:
+    """All of them; `faults` are those of a head, by what `fault_of` says."""
+
     def __init__(self, root_path: str) -> None:
         def refusal(slug: str, detail: str, retry_after: int | None = None) -> Refusal:
             return Refusal(root_path, slug, detail, retry_after)
@@ -36,5 +39,13 @@ class Refusals:
         self.head_too_large = refusal(
             "head_too_large", "the request's line and headers are too long"
         )
+        self.faults: dict[str | bytes, Refusal] = {
+            "version": refusal("unsupported_version", "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+            "host": refusal("malformed_request", "the Host header is missing, repeated or invalid"),
+            **{
+                name: refusal("malformed_request", f"the header {title} came more than once")
+                for name, title in ONCE.items()
+            },
+        }
         self.all_connections_busy = refusal("overloaded", "too many connections are open", 1)
         self.shed = refusal("overloaded", "too many requests are waiting already", 1)

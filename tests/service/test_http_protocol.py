@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.server import http_protocol
+from app.server import idle_timeout
 from tests.service.replies import delayed, never
 from tests.service.running import NOISE, RunningService, running_service
 
@@ -119,7 +119,7 @@ async def test_a_disconnect_after_pipelining_cancels_the_attempts() -> None:
 async def test_an_incomplete_head_is_closed_at_the_idle_timeout(
     sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.2)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.2)
     async with running_service() as service, _connection(service) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 2) == b""
@@ -128,7 +128,7 @@ async def test_an_incomplete_head_is_closed_at_the_idle_timeout(
 async def test_the_idle_timeout_starts_anew_for_each_head_of_a_keep_alive_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 1.0)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 1.0)
     async with running_service() as service, _connection(service) as (reader, writer):
         for _ in range(3):
             writer.write(_REQUEST)
@@ -142,7 +142,7 @@ async def test_the_idle_timeout_starts_anew_for_each_head_of_a_keep_alive_connec
 async def test_the_idle_timeout_of_a_head_does_not_run_during_the_response_or_a_request_body(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.1)
     async with (
         running_service({"posts": delayed(0.3)}) as service,
         _connection(service) as (reader, writer),

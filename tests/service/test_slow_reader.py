@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.call import Data
-from app.server import http_protocol
+from app.server import idle_timeout
 from tests.service.replies import respond_with
 from tests.service.running import NOISE, RunningService, running_service
 from tests.service.stream import NDJSON, Stream
@@ -102,7 +102,7 @@ async def test_a_slow_reader_that_resumes_after_the_deadline_gets_failed_items()
 async def test_a_stream_that_is_never_read_is_disconnected_at_the_idle_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.6)
     before = _data_in_memory()
     async with _unread_batch(9000) as (service, stream, _):
         assert await service.leaks() == []
@@ -115,7 +115,7 @@ async def test_a_half_closed_connection_is_disconnected_at_the_idle_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The service does not see the FIN while it waits to write."""
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.6)
     async with _unread_batch(9000) as (service, stream, _):
         stream.half_close()
         assert await service.leaks() == []
@@ -124,7 +124,7 @@ async def test_a_half_closed_connection_is_disconnected_at_the_idle_timeout(
 async def test_a_slow_reader_of_a_chunked_stream_gets_every_item_beyond_the_idle_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.8)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.8)
     async with _unread_batch(9000) as (_, stream, _):
         began = perf_counter()
         items = 0
@@ -139,7 +139,7 @@ async def test_a_slow_reader_of_a_chunked_stream_gets_every_item_beyond_the_idle
 async def test_a_json_batch_that_is_never_read_is_disconnected_at_the_idle_timeout(
     connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.6)
     async with _json_batch(connection) as (reader, content_length):
         await asyncio.sleep(1.5)
         body = await asyncio.wait_for(reader.read(), 5)
@@ -149,7 +149,7 @@ async def test_a_json_batch_that_is_never_read_is_disconnected_at_the_idle_timeo
 async def test_a_slow_reader_of_a_json_batch_gets_its_content_length_beyond_the_idle_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http_protocol, "IDLE_TIMEOUT", 0.6)
+    monkeypatch.setattr(idle_timeout, "IDLE_TIMEOUT", 0.6)
     async with _json_batch("close") as (reader, content_length):
         received = 0
         while data := await asyncio.wait_for(reader.read(300_000), 5):
