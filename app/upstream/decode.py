@@ -1,9 +1,9 @@
 """Decoding: from an upstream's bytes to data that passed their model, as JSON again.
 
-A body is parsed once and serialised once, and bounded before and after decompression.
+A body is parsed once and serialised once.
 """
 
-import zlib
+from codecs import BOM_UTF8
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -12,32 +12,15 @@ from pydantic_core import from_json, to_json
 
 from app.call import Data, Decode
 from app.errors import InvalidPayload
+from app.upstream.json_repair import repair
 
 # With more broken items, this is hardly the list that was asked for, and counting a megabyte of
 # them would block the event loop.
 _MAX_DROPPED = 1000
 
 
-def gunzip(body: bytes, limit: int) -> bytes:
-    """Decompress one gzip member (RFC 1952) of at most `limit` bytes within."""
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        plain = inflater.decompress(body, limit + 1)
-    except zlib.error:
-        raise InvalidPayload("the body is not gzip, though it says so") from None
-    if len(plain) > limit:
-        raise InvalidPayload("the body is too large")
-    if not inflater.eof or inflater.unused_data:
-        raise InvalidPayload("the compressed body is incomplete")
-    return plain
-
-
-def gunzipped_size(body: bytes) -> int:
-    """What `gunzip` will give, in bytes, by what the body says of itself (ISIZE, RFC 1952 §2.3.1).
-
-    A body that lies about it is not decompressed any further for that.
-    """
-    return int.from_bytes(body[-4:], "little")
+class _NotJsonError(Exception):
+    """The parser refuses the body, whatever the model is."""
 
 
 def one(model: type[BaseModel]) -> Decode:
@@ -52,7 +35,7 @@ def one(model: type[BaseModel]) -> Decode:
             raise _invalid(error) from None
         return _data(adapter.dump_json(value))
 
-    return decode
+    return _with_repair(decode)
 
 
 def many(model: type[BaseModel]) -> Decode:
@@ -73,7 +56,27 @@ def many(model: type[BaseModel]) -> Decode:
             return _data(adapter.dump_json(value), dropped)
         return _data(adapter.dump_json(value))
 
-    return decode
+    return _with_repair(decode)
+
+
+def _with_repair(decode: Decode) -> Decode:
+    """Decode with a byte order mark skipped (RFC 8259 §8.1), and the rest as it is, if it can be.
+
+    Only what the parser has refused is repaired: it is rare, and takes another pass over the body.
+    """
+
+    def decode_any(body: bytes) -> Data:
+        body = body.removeprefix(BOM_UTF8)
+        try:
+            return decode(body)
+        except _NotJsonError:
+            pass
+        try:
+            return decode(repair(body))
+        except _NotJsonError:
+            raise InvalidPayload("the body is not JSON") from None
+
+    return decode_any
 
 
 def _data(json: bytes, dropped: int = 0) -> Data:
@@ -104,13 +107,13 @@ def _refuse_non_finite(body: bytes) -> None:
         try:
             from_json(body, allow_inf_nan=False)
         except ValueError:
-            raise InvalidPayload("the body is not JSON") from None
+            raise _NotJsonError from None
 
 
-def _invalid(error: ValidationError) -> InvalidPayload:
+def _invalid(error: ValidationError) -> InvalidPayload | _NotJsonError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid":
-        return InvalidPayload("the body is not JSON")
+        return _NotJsonError()
     where = ".".join(str(part) for part in first["loc"])
     return InvalidPayload(
         "the body does not have the expected shape", cause=f"{first['type']} {where}"

@@ -26,7 +26,7 @@ from app.upstream.cache_policy import (
     confirms,
 )
 from app.upstream.client import Client
-from app.upstream.decode import gunzip, gunzipped_size
+from app.upstream.gzip_body import gunzip, gunzipped_size
 from app.upstream.requests import RequestBuilder
 from app.upstream.response_head import combined_headers, is_gzipped_json, status_failure
 

@@ -88,10 +88,10 @@ NOT_JSON = {
     "two values": GOOD + GOOD,
     "a trailing comma": b'{"id":1,"name":"a",}',
     "single quotes": b"{'id':1,'name':'a'}",
-    "a byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "two byte order marks": b"\xef\xbb\xbf" * 2 + GOOD,
     "UTF-16": GOOD.decode().encode("utf-16"),
     "not UTF-8": b'{"id":1,"name":"\xff"}',
-    "a lone surrogate": b'{"id":1,"name":"\\ud800"}',
+    "a surrogate escape that is cut off": b'{"id":1,"name":"\\ud8"}',
     "a surrogate in UTF-8": b'{"id":1,"name":"\xed\xa0\x80"}',
     "a control character": b'{"id":1,"name":"\n"}',
     "a leading zero": b'{"id":01,"name":"a"}',
@@ -100,7 +100,8 @@ NOT_JSON = {
     "-Infinity": b'{"id":1,"name":"a","x":[{"y":-Infinity}]}',
     "NaN, also in a string": b'{"id":1,"name":"NaN","x":NaN}',
     "too deeply nested": b'{"id":1,"name":"a","x":%b%b}' % (b"[" * 200_000, b"]" * 200_000),
-    "5,000 digits": b'{"id":1,"name":"a","x":%b}' % (b"9" * 5000),
+    "NaN beside a lone surrogate": b'{"id":1,"name":"a","x":"\\ud800","y":NaN}',
+    "5,000 digits after a zero": b'{"id":1,"name":"a","x":0%b}' % (b"9" * 5000),
 }
 
 
@@ -145,3 +146,49 @@ def test_equal_decoded_json_has_an_equal_digest_and_different_json_another() -> 
     same = {leaf(body).digest for body in (GOOD, b' {"name": "a", "id": 1, "more": 7}')}
     other = {leaf(b'{"id":2,"name":"a"}').digest, leaves(b"[]").digest}
     assert (len(same), len(same | other)) == (1, 3)
+
+
+UNREPRESENTABLE = {
+    "a leading half of a pair": rb'"cut \ud83d"',
+    "a trailing half of a pair": rb'"\uDE00 cut"',
+    "two leading halves": rb'"\ud83d\uD83D"',
+    "a half after a whole pair": rb'"\ud83d\ude00\ud83d"',
+    "a half before another escape": rb'"\ud83d\u0041\n"',
+    "4,301 digits": b"9" * 4301,
+    "60,000 digits, negative": b"-1" + b"0" * 60_000,
+    "5,000 digits and a fraction": b"7" * 5000 + b".5e-3",
+    "a list of them": rb'["\ud83d",{"\udc00":"\udc00"}]',
+}
+
+
+@pytest.mark.parametrize("value", UNREPRESENTABLE.values(), ids=UNREPRESENTABLE.keys())
+def test_a_lone_surrogate_or_an_enormous_integer_costs_nothing_in_an_ignored_field(
+    value: bytes,
+) -> None:
+    body = b'{"id":1,"x":%b,"name":"a","y":[1,%b]}' % (value, value)
+    assert decoded(leaf, body) == (GOOD, 0)
+    assert decoded(leaves, b"[%b,%b]" % (body, body)) == (b"[%b,%b]" % (GOOD, GOOD), 0)
+
+
+@pytest.mark.parametrize("value", UNREPRESENTABLE.values(), ids=UNREPRESENTABLE.keys())
+@pytest.mark.parametrize("field", ["id", "name"])
+def test_a_lone_surrogate_or_an_enormous_integer_in_a_needed_field_costs_its_item(
+    field: str, value: bytes
+) -> None:
+    body = b'{"id":1,"name":"a","%b":%b}' % (field.encode(), value)
+    assert refusal(leaf, body) == "the body does not have the expected shape"
+    assert decoded(leaves, b"[%b,%b,%b]" % (GOOD, body, GOOD)) == (b"[%b,%b]" % (GOOD, GOOD), 1)
+
+
+def test_a_lone_surrogate_in_a_name_costs_nothing() -> None:
+    assert decoded(leaf, rb'{"\ud83d" : 7,"id":1,"name":"a","\ud83d":{}}') == (GOOD, 0)
+
+
+def test_nan_in_a_string_beside_a_lone_surrogate_is_allowed() -> None:
+    assert decoded(leaf, rb'{"x":["NaN","\ud83d"],"id":1,"name":"a"}') == (GOOD, 0)
+
+
+@pytest.mark.parametrize("body", [GOOD, b" " + GOOD])
+def test_a_byte_order_mark_is_skipped(body: bytes) -> None:
+    assert decoded(leaf, b"\xef\xbb\xbf" + body) == (GOOD, 0)
+    assert decoded(leaves, b"\xef\xbb\xbf[%b,null]" % body) == (b"[%b]" % GOOD, 1)

@@ -1,4 +1,5 @@
 import gzip
+import random
 import zlib
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidPayload
-from app.upstream.decode import gunzip
+from app.upstream.gzip_body import gunzip, gunzipped_size
 
 LIMIT = 1000
 HELLO = gzip.compress(b"hello " * 100)
@@ -29,9 +30,32 @@ def test_truncated_gzip_is_an_invalid_payload(length: int) -> None:
         gunzip(HELLO[:length], LIMIT)
 
 
-def test_bytes_after_the_gzip_trailer_are_an_invalid_payload() -> None:
+@pytest.mark.parametrize(
+    "after", [b"and more", b"\n", bytes(8), HELLO[:1], HELLO[:-1], HELLO[1:], b"x" + HELLO]
+)
+def test_bytes_after_the_last_gzip_member_are_an_invalid_payload(after: bytes) -> None:
     with pytest.raises(InvalidPayload):
-        gunzip(HELLO + b"and more", LIMIT)
+        gunzip(HELLO + after, LIMIT)
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (1, 0, 2), (0, LIMIT), (LIMIT - 1, 1), (1,) * LIMIT])
+def test_several_gzip_members_are_one_body_up_to_the_limit(sizes: tuple[int, ...]) -> None:
+    members = b"".join(gzip.compress(b"x" * size) for size in sizes)
+    assert gunzip(members, LIMIT) == b"x" * sum(sizes)
+    with pytest.raises(InvalidPayload, match="the body is too large"):
+        gunzip(members + gzip.compress(b"x" * (LIMIT + 1 - sum(sizes))), LIMIT)
+
+
+def test_incompressible_members_of_every_length_are_one_body() -> None:
+    plain = [random.Random(size).randbytes(size) for size in range(0, 9000, 97)]
+    assert gunzip(b"".join(map(gzip.compress, plain)), 10**6) == b"".join(plain)
+
+
+def test_the_size_of_a_gzip_body_is_what_it_says_and_more_than_what_arrived() -> None:
+    plain = b"0123456789" * 10_000
+    assert gunzipped_size(gzip.compress(plain)) == len(plain)
+    several = gzip.compress(random.Random(1).randbytes(50_000)) + gzip.compress(b"")
+    assert gunzipped_size(several) > 50_000
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[1,2,3]", zlib.compress(b"{}"), HELLO[1:], b"\x1f\x8c"])
