@@ -6,26 +6,26 @@ from app.upstream.decode import one
 
 
 class Geo(Resource):
-    lat: str
-    lng: str
+    lat: str | None = None
+    lng: str | None = None
 
 
 class Address(Resource):
-    street: str
-    suite: str
-    city: str
-    zipcode: str
-    geo: Geo
+    street: str | None = None
+    suite: str | None = None
+    city: str | None = None
+    zipcode: str | None = None
+    geo: Geo | None = None
 
 
 class Company(Resource):
-    name: str
-    catchPhrase: str
-    bs: str
+    name: str | None = None
+    catchPhrase: str | None = None
+    bs: str | None = None
 
 
 class User(Resource):
-    """A user. Of the profile, all but names and email may be unknown, and is `null` then."""
+    """A user. Of the profile, each part but names and email may be unknown, and is `null` then."""
 
     id: Id
     name: str

@@ -66,12 +66,43 @@ def test_a_user_without_a_profile_has_null_fields() -> None:
     assert decoded == USER | dict.fromkeys(PROFILE)
 
 
+UNKNOWN: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"address": PROFILE["address"] | {"suite": None}}, {"suite": None}),
+    ({"address": {"city": "c"}}, dict.fromkeys(PROFILE["address"]) | {"city": "c"}),
+    ({"address": PROFILE["address"] | {"geo": None}}, {"geo": None}),
+    ({"address": PROFILE["address"] | {"geo": {}}}, {"geo": {"lat": None, "lng": None}}),
+    ({"address": PROFILE["address"] | {"geo": {"lat": "1"}}}, {"geo": {"lat": "1", "lng": None}}),
+    ({"company": {}}, dict.fromkeys(PROFILE["company"])),
+    ({"company": {"bs": "x"}}, {"name": None, "catchPhrase": None, "bs": "x"}),
+]
+
+
+@pytest.mark.parametrize(("sent", "expected"), UNKNOWN)
+def test_what_is_unknown_of_a_profile_is_null_and_costs_nothing_else(
+    sent: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    decoded = json.loads(user(1).decode(json.dumps(USER | PROFILE | sent).encode()).json)
+    (part,) = sent
+    assert decoded == USER | PROFILE | {part: PROFILE[part] | expected}
+
+
+def test_half_an_emoji_in_a_profile_costs_that_part() -> None:
+    body = json.dumps(USER | PROFILE | {"website": "cut \ud83d", "phone": None}).encode()
+    assert json.loads(user(1).decode(body).json) == USER | PROFILE | {
+        "website": None,
+        "phone": None,
+    }
+
+
 @pytest.mark.parametrize(
     ("model", "good", "broken"),
     [
         *((User, USER, {"id": invalid}) for invalid in (0, -1, "1", 1.5, True, None, MAX_ID + 1)),
         (User, USER, {"name": None}),
-        (User, USER, {"address": {"street": "s"}}),
+        (User, USER, {"address": "s"}),
+        (User, USER, {"address": {"street": 7}}),
+        (User, USER, {"company": []}),
+        (User, USER, {"phone": 30}),
         (Post, POST, {"userId": "1"}),
         (Post, POST, {"title": 7}),
         (Todo, TODO, {"completed": "false"}),

@@ -68,14 +68,17 @@ function profile({ name, username, email, phone, website, address, company }) {
       ["Email", email],
       ["Phone", phone],
       ["Website", website],
-      [
-        "Address",
-        address && `${address.suite}, ${address.street}, ${address.zipcode} ${address.city}`,
-      ],
+      ["Address", address && postal(address)],
       ["Company", company?.name],
     ]),
-    company && h("p", { class: "muted" }, `“${company.catchPhrase}”`),
+    company?.catchPhrase && h("p", { class: "muted" }, `“${company.catchPhrase}”`),
   ].filter(Boolean);
+}
+
+/** What is known of an address, in one line; null if that is nothing. */
+function postal({ suite, street, zipcode, city }) {
+  const place = [zipcode, city].filter(Boolean).join(" ");
+  return [suite, street, place].filter(Boolean).join(", ") || null;
 }
 
 function posts(all) {
