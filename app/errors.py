@@ -45,6 +45,8 @@ class Policy(NamedTuple):
     """Whether last good data may replace the answer (RFC 5861 §4)."""
 
 
+# A status that HTTP does not have (600 to 999, 0 to 99) counts as a 5xx (RFC 9110 §15), but is a
+# word between the upstream and somebody else: nothing says that asking again may help.
 # A 4xx other than 408 and 429 is an answer: the upstream did its work, and would give the same one
 # again. So it is a success for the breaker, counts for latency and limits, and is not replaced by
 # stale data.
@@ -52,6 +54,7 @@ class Policy(NamedTuple):
 #                   retry_on        breaker    answered  stale_if_error
 _FAULT     = Policy("any_mirror",   "failure", False,    True)
 _GARBAGE   = Policy("other_mirror", "failure", False,    True)
+_NO_STATUS = Policy("never",        "failure", False,    True)
 _ANSWER    = Policy("never",        "success", True,     False)
 _NOT_ASKED = Policy("never",        "ignored", False,    True)
 _QUOTA     = Policy("any_mirror",   "ignored", False,    True)
@@ -110,10 +113,13 @@ class UpstreamStatus(Failure):
 
     def __init__(self, code: int, *, retry_after: float | None = None) -> None:
         super().__init__(
-            f"the upstream answered {code}", cause=f"HTTP {code}", retry_after=retry_after
+            f"the upstream answered {code:03}", cause=f"HTTP {code:03}", retry_after=retry_after
         )
-        self.retryable = code >= 500 or code == 408
-        self.policy = _FAULT if self.retryable else _ANSWER
+        self.retryable = 500 <= code <= 599 or code == 408
+        if self.retryable:
+            self.policy = _FAULT
+        else:
+            self.policy = _ANSWER if 100 <= code <= 599 else _NO_STATUS
 
 
 class Unauthorized(Failure):

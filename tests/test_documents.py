@@ -105,6 +105,7 @@ def test_the_table_of_failures_is_that_of_the_code() -> None:
     policies = {
         "timeout, unreachable, 5xx, 408": fault,
         "invalid payload": errors.InvalidPayload.policy,
+        "a status that HTTP does not have (600, 999, 000)": UpstreamStatus(600).policy,
         "404 and any other 4xx": answer,
         "a 304 about another answer": errors.NotConfirmed.policy,
         "circuit open, no capacity of ours": errors.Overloaded.policy,

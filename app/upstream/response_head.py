@@ -28,6 +28,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,31}(?=[ ,]|$)")
 def combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The headers that are read, by lower-case name, repeated ones joined (RFC 9110 §5.2).
 
+    A line that only says again what is there is left out, as proxies add them: two equal types of a
+    content are one type.
+
     `httpx.Headers` would decode all headers, to guess their encoding, before it returns one.
     """
     headers: dict[str, str] = {}
@@ -35,7 +38,8 @@ def combined_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         field = name.decode("latin-1").lower()
         if field in _HEADERS:
             text = value.decode("latin-1")
-            headers[field] = f"{headers[field]}, {text}" if field in headers else text
+            before = headers.get(field, text)
+            headers[field] = text if text == before else f"{before}, {text}"
     return headers
 
 

@@ -1,5 +1,7 @@
 """The headers that an upstream gets: deadline, request id, gzip, forwarded ones, no cookies."""
 
+import asyncio
+
 import pytest
 
 from tests.service.replies import delayed, good, gzipped
@@ -40,6 +42,26 @@ async def test_client_headers_are_sent_upstream_only_if_they_are_in_forward_head
             (attempt,) = upstream.exchanges
             assert attempt.headers["accept-language"] == "nb"
             assert not {"authorization", "cookie"} & set(attempt.headers)
+
+
+async def test_the_bytes_of_a_client_header_are_sent_upstream_as_they_came() -> None:
+    async with running_service(forward_headers="x-latin,x-utf,x-any,x-empty") as service:
+        reader, writer = await asyncio.open_connection(
+            *service.url.removeprefix("http://").split(":")
+        )
+        writer.write(
+            b"GET /v1/users/1/overview HTTP/1.1\r\nHost: service\r\nConnection: close\r\n"
+            b"X-Latin: J\xfcrgen\r\nX-UTF: J\xc3\xbcrgen\r\nx-Empty:\r\n"
+            b'X-Any: \x80\xff  "a\\ b"\t%C3\xed\xa0\x80\r\n\r\n'
+        )
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        for upstream in service.upstreams.values():
+            (attempt,) = upstream.exchanges
+            sent = {name: text.encode("latin-1") for name, text in attempt.headers.items()}
+            assert (sent["x-latin"], sent["x-utf"]) == (b"J\xfcrgen", b"J\xc3\xbcrgen")
+            assert sent["x-any"] == b'\x80\xff  "a\\ b"\t%C3\xed\xa0\x80'
+            assert sent["x-empty"] == b""
 
 
 async def test_cookies_of_an_upstream_are_never_sent_back() -> None:

@@ -78,6 +78,24 @@ async def test_any_status_but_200_is_a_failure(code: int, kind: type[Failure]) -
     assert failure.cause == f"HTTP {code}"
 
 
+@pytest.mark.parametrize(
+    ("codes", "retry_on", "breaker", "retryable"),
+    [
+        (("408", "500", "511", "599"), "any_mirror", "failure", True),
+        (("218", "299", "399", "420", "499"), "never", "success", False),
+        (("600", "666", "777", "999", "000", "007", "099"), "never", "failure", False),
+    ],
+)
+async def test_of_the_statuses_that_are_not_standard_only_a_5xx_is_retried(
+    codes: tuple[str, ...], retry_on: str, breaker: str, retryable: bool
+) -> None:
+    for code in codes:
+        failure = await failure_from(httpx.Response(int(code)))
+        assert type(failure) is UpstreamStatus
+        assert (failure.policy.retry_on, failure.policy.breaker) == (retry_on, breaker)
+        assert (failure.retryable, failure.detail) == (retryable, f"the upstream answered {code}")
+
+
 @pytest.mark.parametrize(("question", "kind"), [(user(1), NotFound), (posts_by(1), UpstreamStatus)])
 async def test_a_404_is_not_found_for_a_user_only(question: Question, kind: type[Failure]) -> None:
     assert type(await failure_from(httpx.Response(404, json={}), question)) is kind

@@ -40,6 +40,23 @@ async def test_a_missing_content_type_is_an_invalid_payload() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "is_json"),
+    [
+        (["application/json"] * 2, True),
+        (["application/json; charset=utf-8"] * 3, True),
+        (["text/json", "text/html"], False),
+        (["text/html"] * 2, False),
+    ],
+)
+async def test_equal_content_type_lines_are_one(lines: list[str], is_json: bool) -> None:
+    headers = [("Content-Type", line) for line in lines]
+    result = await result_or_error(
+        fetch(lambda _: httpx.Response(200, headers=headers, stream=Body(POSTS)))
+    )
+    assert isinstance(result, Answer if is_json else InvalidPayload)
+
+
+@pytest.mark.parametrize(
     ("coding", "body"),
     [("identity", POSTS), ("gzip", gzip.compress(POSTS)), ("X-GZIP", gzip.compress(POSTS))],
 )

@@ -118,9 +118,9 @@ class Response:
     def on_headers_complete(self) -> None:
         status = self._llhttp.get_status_code()
         version = self._llhttp.get_http_version()
-        if status < 100 or version not in ("1.1", "1.0"):
+        if version not in ("1.1", "1.0"):
             raise _Refused("the response is not HTTP/1")
-        if status < 200:
+        if 100 <= status < 200:
             self._interim += 1
             if status == 101 or self._interim > _MAX_INTERIM:
                 raise _Refused("the upstream switches protocols, or never comes to its response")
