@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -25,6 +26,7 @@ from app.setting_types import (
     Seconds,
     SecondsOrZero,
 )
+from app.tls_files import TlsFileError, TlsFiles
 
 
 class UpstreamSettings(BaseModel):
@@ -41,6 +43,15 @@ class UpstreamSettings(BaseModel):
     stale_if_error: SecondsOrZero = 0.0
     max_body: Annotated[int, Field(ge=1, le=2**30)] = 1_048_576
     headers: Headers = {}
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """The TLS files of its own, if it has any."""
+        files = TlsFiles(self.ca_file, self.cert_file, self.key_file)
+        return files if files != TlsFiles(None, None, None) else None
 
 
 _FIELDS = frozenset(UpstreamSettings.model_fields)
@@ -107,6 +118,12 @@ class Settings(BaseSettings):
                     raise ValueError(
                         f"FORWARD_HEADERS: {header} is set by UPSTREAMS__{name.upper()}__HEADERS"
                     )
+            try:
+                if upstream.tls_files is not None:
+                    upstream.tls_files.context()
+            except TlsFileError as error:
+                field = error.field.upper()
+                raise ValueError(f"UPSTREAMS__{name.upper()}__{field}: {error}") from None
         # Demo data beside real data would mislead: either every upstream has a URL, or none has.
         without_url = [name.upper() for name, one in self.upstreams.items() if not one.urls]
         if without_url and not self.demo and self.upstream_url is None:

@@ -1,13 +1,28 @@
 """The settings: what is read, from where, and the error for what is invalid."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from app.settings import ConfigError, Settings, UpstreamSettings, load, unknown_variables
+from app.tls_files import TlsFiles
+from tests.upstream.http1.sockets import PEM
 
 SECRET = "do not print me"  # invalid in every variable, because of its spaces
+
+
+LOCKED = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAgfjSMo/Y1b0AICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEPDICWFKtNGKxrcofS4atOIEgZAO
+tYnc6GggJi2lUBUThIMU53Bz/mEdx3PTm0+eJajRvRFcrw9/cL94x/ZjP/Vz5WFa
+NxEGWTf0x65mVHfI34wu5ZAil91bz0tKhUNi4R4WWDyaZGp13pryo+nCra2mU4t5
+z4QqNtUS8aoKxDYSbTwW/LJjMPaE8ac1bcr6mrqVMvXAItNpc/kMXgtDUiP1MXI=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+"""A key under a password."""
 
 
 @pytest.fixture
@@ -181,6 +196,58 @@ def test_a_forward_header_that_an_upstream_sets_itself_is_invalid(
     with pytest.raises(ConfigError, match=r"^FORWARD_HEADERS: x-api-key is set by") as caught:
         load()
     assert "secret" not in str(caught.value)
+
+
+TLS_FILES = {
+    "CA_FILE": [
+        ({"CA_FILE": "missing.pem"}, "cannot be read: No such file or directory"),
+        ({"CA_FILE": "."}, "cannot be read: Is a directory"),
+        ({"CA_FILE": "broken.pem"}, "has no certificates in PEM"),
+        ({"CA_FILE": "empty.pem"}, "has no certificates in PEM"),
+    ],
+    "CERT_FILE": [
+        ({"CERT_FILE": "missing.pem"}, "cannot be read: No such file or directory"),
+        ({"CERT_FILE": "broken.pem"}, "has no certificate in PEM"),
+        ({"CERT_FILE": "ca.pem"}, "has no key in PEM, without a password"),
+        ({"CERT_FILE": "broken.pem", "KEY_FILE": "ada.pem"}, "has no certificate in PEM"),
+    ],
+    "KEY_FILE": [
+        ({"KEY_FILE": "ada.pem"}, "is of no use without CERT_FILE"),
+        ({"CERT_FILE": "ada.pem", "KEY_FILE": "missing.pem"}, "cannot be read: No such file"),
+        ({"CERT_FILE": "ada.pem", "KEY_FILE": "ca.pem"}, "has no key in PEM, without a password"),
+        ({"CERT_FILE": "ada.pem", "KEY_FILE": "bob.pem"}, "is not the key of the certificate"),
+        ({"CERT_FILE": "ada.pem", "KEY_FILE": "locked.pem"}, "has no key in PEM, without a"),
+    ],
+}
+
+
+@pytest.mark.parametrize("field", TLS_FILES)
+def test_a_tls_file_that_cannot_be_used_stops_the_start_and_is_named(
+    field: str, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("ca.pem", "ada.pem", "bob.pem"):
+        shutil.copy(PEM / name, tmp_path)
+    (tmp_path / "broken.pem").write_text((PEM / "ca.pem").read_text()[:200])
+    (tmp_path / "empty.pem").touch()
+    (tmp_path / "locked.pem").write_text(LOCKED)
+    for files, reason in TLS_FILES[field]:
+        with environment.context() as changed:
+            for name, file in files.items():
+                changed.setenv(f"UPSTREAMS__POSTS__{name}", str(tmp_path / file))
+            with pytest.raises(ConfigError) as caught:
+                load()
+            assert str(caught.value).startswith(f"UPSTREAMS__POSTS__{field}: {reason}")
+            assert str(tmp_path) not in str(caught.value)
+
+
+def test_tls_files_that_can_be_used_are_accepted(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("UPSTREAMS__POSTS__CA_FILE", str(PEM / "ca.pem"))
+    environment.setenv("UPSTREAMS__USERS__CERT_FILE", str(PEM / "ada.pem"))
+    environment.setenv("UPSTREAMS__USERS__KEY_FILE", str(PEM / "ada.pem"))
+    upstreams = load().upstreams
+    assert upstreams.posts.tls_files == TlsFiles(PEM / "ca.pem", None, None)
+    assert upstreams.users.tls_files == TlsFiles(None, PEM / "ada.pem", PEM / "ada.pem")
+    assert upstreams.todos.tls_files is None
 
 
 def test_request_timeout_max_below_request_timeout_is_invalid(

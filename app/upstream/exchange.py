@@ -2,9 +2,6 @@
 
 import asyncio
 import errno
-import os
-import socket
-import ssl
 import time
 from collections.abc import Mapping
 
@@ -20,12 +17,14 @@ from app.errors import (
 )
 from app.resilience.events import Reconnected
 from app.settings import UpstreamSettings
+from app.tls_files import TlsContext
 from app.upstream.cache_policy import (
     age_value,
     cache_policy,
     confirms,
 )
 from app.upstream.client import Client
+from app.upstream.error_cause import error_cause
 from app.upstream.gzip_body import gunzip, gunzipped_size
 from app.upstream.requests import RequestBuilder
 from app.upstream.response_head import combined_headers, is_gzipped_json, status_failure
@@ -42,12 +41,14 @@ def exchange(
     # A handshake that takes half of the attempt's time has probably lost a packet: fail while there
     # is time for a retry. Reads have no timeout of their own, only the attempt's as a whole.
     timeouts = {"connect": settings.attempt_timeout / 2}
+    tls = TlsContext(settings.tls_files) if settings.tls_files is not None else None
     loop_time = asyncio.get_running_loop().time
 
     async def send(call: Call) -> Reply:
         request_time, requested_at = time.time(), loop_time()
-        extensions = {
+        extensions: dict[str, object] = {
             "timeout": timeouts,
+            "tls": tls,
             "on_reconnect": lambda: emit(Reconnected(call, mirror)),
         }
         request = requests.build(call, extensions)
@@ -65,11 +66,11 @@ def exchange(
             finally:
                 await _raw_stream(response).aclose()
         except httpx.TimeoutException as error:
-            raise Timeout("no answer in time", cause=_cause(error)) from error
+            raise Timeout("no answer in time", cause=error_cause(error)) from error
         except httpx.TransportError as error:
             if _errno(error) in _NO_CAPACITY:
-                raise Overloaded("no free connection", cause=_cause(error)) from error
-            raise Unreachable("the connection failed", cause=_cause(error)) from error
+                raise Overloaded("no free connection", cause=error_cause(error)) from error
+            raise Unreachable("the connection failed", cause=error_cause(error)) from error
         response_time, now = time.time(), loop_time()
         if known is not None:
             # RFC 9111 §4.3.4: the stored answer is fresh again, with the headers of the 304.
@@ -132,18 +133,3 @@ def _raw_stream(response: httpx.Response) -> httpx.AsyncByteStream:
 
 def _errno(error: httpx.TransportError) -> int | None:
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
-
-
-def _cause(error: httpx.TransportError) -> str:
-    """The cause for the log: class names and the system's messages, nothing the upstream sent."""
-    cause = error.__cause__
-    match cause:
-        case ssl.SSLError(reason=str(message)):
-            pass
-        case socket.gaierror(strerror=str(message)):
-            pass
-        case OSError(errno=int(number)):
-            message = os.strerror(number)
-        case _:
-            message = type(cause).__name__
-    return f"{type(error).__name__}: {message}"

@@ -7,13 +7,12 @@ the slowest part of a fan-out.
 
 import asyncio
 import ssl
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from app.upstream.http1.connect import Connector, Origin
+from app.upstream.http1.connect import Connector, Origin, Tls
 from app.upstream.http1.connection import Connection, StaleConnectionError
 from app.upstream.http1.pool import Pool
 from app.upstream.http1.resolve import Resolver
@@ -25,15 +24,13 @@ _PORTS = {"http": 80, "https": 443}
 class Http1Transport(httpx.AsyncBaseTransport):
     """Carries each request once, and nothing that was not asked for.
 
-    `connections` bounds all of them together; `tls` makes the context of all that are `https`. The
-    request's `timeout` extension has the seconds to `connect`; its `on_reconnect` extension is
-    called when the request goes out once more, because the server closed a kept connection just
-    then. A request has no body.
+    `connections` bounds all of them together; `tls` makes the context of all that are `https`,
+    where the request's `tls` extension does not. Its `timeout` extension has the seconds to
+    `connect`; its `on_reconnect` extension is called when the request goes out once more, because
+    the server closed a kept connection just then. A request has no body.
     """
 
-    def __init__(
-        self, connections: int, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
-    ) -> None:
+    def __init__(self, connections: int, tls: Tls = ssl.create_default_context) -> None:
         self._connections = connections
         self._tls = tls
         self._pool: Pool | None = None
@@ -60,7 +57,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         url = request.url
         if url.scheme not in _PORTS:
             raise httpx.UnsupportedProtocol("neither http nor https")
-        origin = url.scheme, url.raw_host.decode(), url.port or _PORTS[url.scheme]
+        port = url.port or _PORTS[url.scheme]
+        origin = Origin(url.scheme, url.raw_host.decode(), port, request.extensions.get("tls"))
         try:
             connection, head = await _send(self._pool, origin, request)
         except TimeoutError as error:

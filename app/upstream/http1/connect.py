@@ -9,21 +9,33 @@ import socket
 import ssl
 from collections.abc import Callable
 from itertools import chain, zip_longest
+from typing import NamedTuple
 
 from app.upstream.http1.connection import Connection, ReadBuffer
 from app.upstream.http1.resolve import Address, Resolver
 
-Origin = tuple[str, str, int]
-"""Scheme, host and port."""
+Tls = Callable[[], ssl.SSLContext]
+"""Makes the context of a connection."""
+
+
+class Origin(NamedTuple):
+    """Where a connection goes, and as whom: those of equal origins are shared."""
+
+    scheme: str
+    host: str
+    port: int
+    tls: Tls | None = None
+    """In place of the connector's own."""
+
 
 _ATTEMPT_DELAY = 0.25
 """Seconds until another address is tried beside one that does not answer (RFC 8305 §8)."""
 
 
 class Connector:
-    """Opens connections to any origin; `tls` makes the context of all that are `https`."""
+    """Opens connections to any origin; `tls` makes the context of those that have none."""
 
-    def __init__(self, tls: Callable[[], ssl.SSLContext], resolver: Resolver) -> None:
+    def __init__(self, tls: Tls, resolver: Resolver) -> None:
         self._tls = tls
         self._context: ssl.SSLContext | None = None
         self._resolver = resolver
@@ -32,12 +44,12 @@ class Connector:
 
     async def open(self, origin: Origin) -> Connection:
         """A connection that is ready for a request. Raises `OSError`, `ssl.SSLError` among them."""
-        scheme, host, port = origin
-        sock = await _first_of(self._loop, await self._resolver.resolve(host, port))
+        addresses = await self._resolver.resolve(origin.host, origin.port)
+        sock = await _first_of(self._loop, addresses)
         connection = Connection(self._loop, self._buffer)
         try:
-            if scheme == "https":
-                await self._start_tls(connection, sock, host)
+            if origin.scheme == "https":
+                await self._start_tls(connection, sock, origin)
             else:
                 await self._loop.create_connection(lambda: connection, sock=sock)
         except BaseException:
@@ -45,13 +57,12 @@ class Connector:
             raise
         return connection
 
-    async def _start_tls(self, connection: Connection, sock: socket.socket, host: str) -> None:
+    async def _start_tls(self, connection: Connection, sock: socket.socket, origin: Origin) -> None:
         plain, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
-        name = host.removesuffix(".")  # RFC 6066 §3
+        name = origin.host.removesuffix(".")  # RFC 6066 §3
         try:
-            transport = await self._loop.start_tls(
-                plain, connection, self._tls_context(), server_hostname=name
-            )
+            context = origin.tls() if origin.tls is not None else self._tls_context()
+            transport = await self._loop.start_tls(plain, connection, context, server_hostname=name)
         except BaseException:
             # Both loops would go on with the handshake, or end it politely, and wait for a peer
             # that hangs.

@@ -13,8 +13,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import Self
 
-_PEM = Path(__file__).parent / "pem"
-AUTHORITY = _PEM / "ca.pem"
+PEM = Path(__file__).parent / "pem"
+AUTHORITY = PEM / "ca.pem"
 
 NOISE = 0.25
 """Seconds added to every bound: two busy cores of a CI machine may stop a process so long."""
@@ -29,10 +29,14 @@ class _Socket(ssl.SSLSocket):
         self.close()
 
 
-def server_context() -> ssl.SSLContext:
+def server_context(certificate: str = "server", *, asks_client: bool = False) -> ssl.SSLContext:
+    """It has that certificate, and may ask clients for theirs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslsocket_class = _Socket
-    context.load_cert_chain(_PEM / "server.pem")
+    context.load_cert_chain(PEM / f"{certificate}.pem")
+    if asks_client:
+        context.load_verify_locations(PEM / "ca.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

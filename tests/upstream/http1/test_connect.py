@@ -54,7 +54,7 @@ def connector(*addresses: str) -> Connector:
 async def open_to(
     port: int, *addresses: str, host: str = "a.test", scheme: str = "http"
 ) -> Connection:
-    return await connector(*addresses).open((scheme, host, port))
+    return await connector(*addresses).open(Origin(scheme, host, port))
 
 
 async def get(connection: Connection) -> bytes:
@@ -167,13 +167,13 @@ async def test_cancelled_at_any_moment_the_peer_sees_the_end_within_100_ms(peer:
     errors: list[object] = []
     loop.set_exception_handler(lambda _, context: errors.append(context))
     tls = server_context() if peer == "no answer over TLS" else None
-    origin: Origin = ("http" if peer == "no answer" else "https", "localhost", 0)
+    scheme = "http" if peer == "no answer" else "https"
     with Server(hang, tls=tls) as server:
         connect = connector("127.0.0.1").open
         before, tasks = open_sockets(), asyncio.all_tasks()
 
         async def use() -> None:
-            connection = await connect((*origin[:2], server.port))
+            connection = await connect(Origin(scheme, "localhost", server.port))
             try:
                 await get(connection)
             finally:
@@ -226,7 +226,7 @@ async def test_a_certificate_is_verified_by_name_and_authority() -> None:
             wrong = Connector(tls or ssl.create_default_context, resolver)
             before = open_sockets()
             with pytest.raises(ssl.SSLCertVerificationError):
-                await wrong.open(("https", host, server.port))
+                await wrong.open(Origin("https", host, server.port))
             await sockets_become(before)
 
 

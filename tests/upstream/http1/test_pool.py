@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import ssl
 
 import pytest
 from hypothesis import given
@@ -16,8 +17,8 @@ from tests.upstream.http1.wire import Wire, run
 
 pytestmark = pytest.mark.anyio
 
-A: Origin = ("http", "a.test", 80)
-B: Origin = ("http", "b.test", 80)
+A = Origin("http", "a.test", 80)
+B = Origin("http", "b.test", 80)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -94,7 +95,10 @@ async def test_the_connection_that_was_used_last_is_reused_first() -> None:
 async def test_a_connection_is_reused_for_its_own_origin_only() -> None:
     pool = pool_of(upstreams := Upstreams())
     kept = await an_idle_one(pool, upstreams)
-    for other in (B, ("https", "a.test", 80), ("http", "a.test", 8080)):
+    for other in (
+        *(B, Origin("https", "a.test", 80), Origin("http", "a.test", 8080)),
+        Origin("http", "a.test", 80, ssl.create_default_context),
+    ):
         assert await pool.acquire(other, None) is not kept
     assert await pool.acquire(A, None) is kept
 
