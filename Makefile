@@ -62,15 +62,19 @@ lock: .venv/bin/python
 	  --output-file requirements/acceptance.txt
 
 .venv/bin/python:
+	@echo "Making a virtual environment in .venv ..."
 	@$(PYTHON) -m venv .venv
 
 .venv/run: requirements/run.txt | .venv/bin/python
+	@echo "Installing what the service needs into .venv, which takes a moment the first time ..."
 	@$(INSTALL) -r requirements/run.txt && touch $@
 
 .venv/dev: requirements/dev.txt | .venv/bin/python
+	@echo "Installing what tests and checks need into .venv ..."
 	@$(INSTALL) -r requirements/dev.txt && touch $@ .venv/run
 
 .venv/acceptance: requirements/acceptance.txt .venv/dev
+	@echo "Installing what the acceptance checks need into .venv ..."
 	@$(INSTALL) -r requirements/acceptance.txt && touch $@
 
 clean:
