@@ -4,9 +4,10 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from app.problems.page import problem_page, wants_page
 from app.problems.responses import Problem, WrongParameter, problem
 from app.problems.types import PROBLEM_TYPES, ProblemType
 
@@ -20,22 +21,31 @@ def install(app: FastAPI, root_path: str) -> None:
 
 
 _router = APIRouter(tags=["Problems"])
+_VARY = {"Vary": "Accept, Accept-Encoding"}
 
 
 @_router.get(
     "/problems/{slug}",
     summary="What a problem type means",
+    response_model=ProblemType,
     response_description="The problem type, explained",
-    responses={404: {"model": Problem, "description": "There is no such problem type"}},
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        404: {"model": Problem, "description": "There is no such problem type"},
+    },
 )
-async def explain(request: Request, slug: str) -> ProblemType:
+async def explain(request: Request, response: Response, slug: str) -> ProblemType | Response:
     """Explain a problem type: the `type` of every problem points here."""
     problem_type = PROBLEM_TYPES.get(slug)
     if problem_type is None:
         known = ", ".join(PROBLEM_TYPES)
         raise HTTPException(404, f"there is no such problem type; known: {known}")
     root_path = request.app.state.root_path
-    return problem_type.model_copy(update={"type": root_path + problem_type.type})
+    problem_type = problem_type.model_copy(update={"type": root_path + problem_type.type})
+    if wants_page(request.headers.get("accept", "").lower()):
+        return HTMLResponse(problem_page(problem_type), headers=_VARY)
+    response.headers.update(_VARY)
+    return problem_type
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
