@@ -20,10 +20,16 @@ _LAST_LINES_SECONDS = 1.0
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The listening socket, opened here because uvicorn's error names no variable."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    """The listening socket, opened here because uvicorn's error names no variable.
+
+    `::` is every address of both families.
+    """
+    is_ipv6 = ":" in settings.host
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    both = is_ipv6 and socket.has_dualstack_ipv6()
+    address = settings.host, settings.port
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        return socket.create_server(address, family=family, backlog=2048, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # the rest repeats the values
         raise ConfigError(f"HOST, PORT: cannot be listened on: {reason}") from None
@@ -34,13 +40,14 @@ def serve(settings: Settings, listener: socket.socket) -> None:
     log = logs.logger(settings, writer.write)
     app = create_app(settings, log=log)
     logging.getLogger().addHandler(logs.ToStructlog(log))
-    for variable in unknown_variables():
-        log.warning("unknown setting", variable=variable)
+    for variable, nearest in unknown_variables().items():
+        log.warning("unknown setting", variable=variable, nearest=nearest)
 
     def on_start(base: str) -> None:
         _tune_garbage_collector()
         log.info(
             "listening",
+            page=f"{base}/",
             overview=f"{base}/v1/users/1/overview",
             docs=f"{base}/docs",
             upstreams="demo" if settings.demo else "configured",

@@ -17,7 +17,8 @@ _FIELD_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*")
 
-# Headers that every attempt sets itself, and those of one connection (RFC 9110 §7.6.1).
+# Headers that every attempt sets itself, those of one connection (RFC 9110 §7.6.1), and those that
+# ask for another answer than the whole one (§13.1, §14.2).
 _RESERVED = frozenset(
     {
         "host",
@@ -30,6 +31,13 @@ _RESERVED = frozenset(
         "keep-alive",
         "expect",
         "proxy-connection",
+        "proxy-authorization",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "if-range",
+        "range",
         "accept",
         "accept-encoding",
         "x-request-id",
@@ -37,6 +45,11 @@ _RESERVED = frozenset(
         "traceparent",
         "tracestate",
     }
+)
+# A client's, which are for us: a reload is made of them, and they would split our cache. And what
+# describes a body, which is not passed on.
+_FOR_US = frozenset(
+    {"cache-control", "pragma", "content-type", "content-encoding", "content-language"}
 )
 
 
@@ -77,6 +90,12 @@ def _header_name(value: str) -> str:
     return value.lower()
 
 
+def _forwarded_name(value: str) -> str:
+    if value in _FOR_US:
+        raise ValueError("names a header that is for this service")
+    return value
+
+
 def _header_value(value: SecretStr) -> SecretStr:
     if not _FIELD_VALUE.fullmatch(value.get_secret_value()):
         raise ValueError("has a header value that cannot be sent")
@@ -103,7 +122,8 @@ def _hedge(value: object) -> object:
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 BaseUrls = Annotated[tuple[BaseUrl, ...], NoDecode, BeforeValidator(_comma_separated)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderNames = Annotated[tuple[HeaderName, ...], NoDecode, BeforeValidator(_comma_separated)]
+ForwardedName = Annotated[HeaderName, AfterValidator(_forwarded_name)]
+ForwardedNames = Annotated[tuple[ForwardedName, ...], NoDecode, BeforeValidator(_comma_separated)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
 Headers = Annotated[dict[HeaderName, HeaderValue], NoDecode, BeforeValidator(_json_object)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -6,20 +6,37 @@ Every variable is optional; with none set, the service runs on its embedded demo
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from app.setting_names import (
+    describe,
+    misspelt,
+    name_of_invalid_json,
+    refusal,
+    setting_names,
+)
+from app.setting_sources import (
+    EnvFileError,
+    EnvFileSource,
+    EnvironmentSource,
+    read_env_file,
+)
 from app.setting_types import (
     AnyCase,
     BaseUrl,
     BaseUrls,
     Count,
-    HeaderNames,
+    ForwardedNames,
     Headers,
     Hedge,
     RootPath,
@@ -31,6 +48,8 @@ from app.tls_files import TlsFileError, TlsFiles
 
 class UpstreamSettings(BaseModel):
     """One upstream: where it is, and how much it may cost us."""
+
+    model_config = ConfigDict(extra="forbid")  # in the JSON of a variable
 
     urls: BaseUrls = ()
     attempt_timeout: Seconds = 0.8
@@ -54,10 +73,9 @@ class UpstreamSettings(BaseModel):
         return files if files != TlsFiles(None, None, None) else None
 
 
-_FIELDS = frozenset(UpstreamSettings.model_fields)
-
-
 class Upstreams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     users: UpstreamSettings = UpstreamSettings()
     posts: UpstreamSettings = UpstreamSettings()
     todos: UpstreamSettings = UpstreamSettings()
@@ -91,9 +109,22 @@ class Settings(BaseSettings):
     answer_max: Annotated[int, Field(ge=1, le=2**40)] = 67_108_864
     drain_seconds: SecondsOrZero = 0.0
     root_path: RootPath = ""
-    forward_headers: HeaderNames = ()
+    forward_headers: ForwardedNames = ()
     explain: Annotated[Literal["auto", "on", "off"], AnyCase] = "auto"
     demo_latency: SecondsOrZero = 0.1
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        env_file = EnvFileSource(cls, dotenv_settings.env_file)
+        return init_settings, EnvironmentSource(cls), env_file
 
     @property
     def explain_allowed(self) -> bool:
@@ -138,35 +169,32 @@ class ConfigError(Exception):
     """One line that names the variable; never its value, which may be a secret."""
 
 
+_KNOWN = setting_names(Settings)
+
+
 def load() -> Settings:
     """Read the settings, or say in one line which variable is wrong and why."""
     try:
+        refused = [(name, refusal(name, _KNOWN)) for name in _variables()]
+        if lines := [f"{name}: {why}" for name, why in refused if why]:
+            raise ConfigError("; ".join(lines))
         return Settings()
     except ValidationError as error:
-        raise ConfigError("; ".join(map(_describe, error.errors(include_input=False)))) from None
-    except UnicodeDecodeError:
-        raise ConfigError(".env: is not UTF-8") from None
-    except SettingsError as error:
-        named = re.search(r'field "(\w+)"', str(error))
-        name = named[1].upper() if named else "settings"
-        raise ConfigError(f"{name}: cannot be read") from None
+        lines = [describe(one, _KNOWN) for one in error.errors(include_input=False)]
+        raise ConfigError("; ".join(lines)) from None
+    except EnvFileError as error:
+        raise ConfigError(f".env: {error}") from None
+    except SettingsError:
+        raise ConfigError(f"{name_of_invalid_json(_variables())}: is not JSON") from None
 
 
-def unknown_variables() -> list[str]:
-    """Environment variables that begin as ours do but are no setting, so probably misspelt."""
-    known = {f"{name}__{field}" for name in Upstreams.model_fields for field in _FIELDS}
-    prefix = "upstreams__"
-    return [
-        variable
-        for variable in os.environ
-        if variable.lower().startswith(prefix)
-        and variable.lower().removeprefix(prefix) not in known
-    ]
+def unknown_variables() -> dict[str, str]:
+    """Variables that are no setting but are like one, each with its name: probably misspelt."""
+    return misspelt(_variables(), _KNOWN)
 
 
-def _describe(error: ErrorDetails) -> str:
-    message = error["msg"].removeprefix("Value error, ")
-    # Below the variable, the location goes on with the key of a dict ("[key]") or an index.
-    path = [part for part in error["loc"] if isinstance(part, str) and part != "[key]"][:3]
-    variable = "__".join(path).upper()
-    return f"{variable}: {message}" if variable else message
+def _variables() -> dict[str, str]:
+    """All that are set, in the environment or in `.env`, ours or not."""
+    file = Settings.model_config.get("env_file")
+    in_file = read_env_file(Path(str(file))) if file and Path(str(file)).is_file() else {}
+    return {name: text for name, text in (in_file | dict(os.environ)).items() if text}
