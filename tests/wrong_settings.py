@@ -44,6 +44,7 @@ INVALID = {
     "BATCH_MAX": ["0", "all", "-5", "2.5"],
     "CONNECTIONS": ["0", "-1", "unlimited"],
     "ANSWER_MAX": ["0", "64MiB", "1099511627777"],
+    "ROOT_PATH": ["api", "/api/", "/", "//a", "/a b", "http://a.test/api"],
     "DRAIN_SECONDS": ["-1", "nan", "inf", "5s"],
     "EXPLAIN": ["yes", "1", "true"],
     "FORWARD_HEADERS": [
@@ -67,7 +68,6 @@ NOT_YET = {
     "WORKERS": ["4"],
     "ADMIN_PORT": ["9000"],
     "VIEWS": ["shop.product"],
-    "ROOT_PATH": ["/api"],
     "UPSTREAMS__USERS__FORWARD": ["authorization"],
     "UPSTREAMS__TODOS__FORWARD": ["x-a"],
     "OTEL_EXPORTER_OTLP_ENDPOINT": ["http://collector:4318"],
