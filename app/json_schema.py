@@ -1,8 +1,8 @@
 """JSON Schema as every client generator reads it: the same values, in the plainest words.
 
 Generators differ in what they know of JSON Schema. What all of them read: an `enum` of one beside a
-`const`, the width of an integer, `null` as one of several types or of an enum's values, `oneOf`
-where alternatives exclude each other, and no titles that would become names of their own.
+`const`, the width of an integer, `null` as one of several types but never among an enum's values,
+`oneOf` where alternatives exclude each other, and no titles that would become names of their own.
 """
 
 from typing import Any
@@ -39,14 +39,11 @@ def _plain_union(schema: Schema) -> Schema:
         return schema
     alternatives, rest = schema["anyOf"], {**schema}
     del rest["anyOf"]
-    if any("$ref" in one for one in alternatives):
+    if any("$ref" in one or "enum" in one for one in alternatives):
         return {"oneOf": alternatives, **rest}
     types = list(dict.fromkeys(one["type"] for one in alternatives))
     merged = {name: value for one in alternatives for name, value in one.items()}
     merged["type"] = types[0] if len(types) == 1 else types
-    if "enum" in merged:
-        values = (one.get("enum", [None]) for one in alternatives)
-        merged["enum"] = [value for some in values for value in some]
     return {**merged, **rest}
 
 

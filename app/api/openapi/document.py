@@ -19,7 +19,8 @@ from app.settings import Settings
 from app.views.overview import overview
 
 _VERSIONS = {"3.1": "3.1.0", "3.2": "3.2.0"}
-"""3.2 is the first that has `itemSchema`, for the streams."""
+"""3.1 has what a generated client asks for, 3.2 also the streams: it is the first with words for
+their items (`itemSchema`)."""
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
@@ -79,16 +80,16 @@ def _document(app: FastAPI, settings: Settings, version: str) -> dict[str, Any]:
     for path, documented in {overview.path: OVERVIEW, overview.batch: BATCH}.items():
         responses = document["paths"][path]["get"]["responses"]
         _restore_examples(documented, responses)
-        for content in responses["200"]["content"].values():
-            if version == "3.1":
-                content.pop("itemSchema", None)
+        if version == "3.1":
+            _keep_bodies_of_one_type(responses)
     user_ids = document["paths"][overview.batch]["get"]["parameters"][0]
     user_ids["schema"]["maxItems"] = settings.batch_max
     models = document["components"]["schemas"]
     for unused in ("HTTPValidationError", "ValidationError"):
         models.pop(unused, None)
     view = view_models(overview)
-    _add_models(models, view.section_event, view.done_event, Problem)
+    events = (view.section_event, view.done_event) if version == "3.2" else ()
+    _add_models(models, *events, Problem)
     for name, model in models.items():
         for member, schema in model.get("properties", {}).items():
             if member not in model.get("required", ()):
@@ -107,6 +108,17 @@ def _set_problem_media_type(responses: dict[str, Any]) -> None:
         if status == "422":  # FastAPI's own shape, where a route does not document ours
             content[MEDIA_TYPE]["schema"] = {"$ref": "#/components/schemas/InvalidRequest"}
             response["description"] = INVALID_PARAMETER
+
+
+def _keep_bodies_of_one_type(responses: dict[str, Any]) -> None:
+    """Leave out what only a client that asks for it by a header gets: streams, 204 and 304.
+
+    Generators make one type of all that an operation can answer: `string | Overview | void`.
+    """
+    for status in [status for status, response in responses.items() if "content" not in response]:
+        del responses[status]
+    content = responses["200"]["content"]
+    responses["200"]["content"] = {"application/json": content["application/json"]}
 
 
 def _add_models(models: dict[str, Any], *added: type[BaseModel]) -> None:

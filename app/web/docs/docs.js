@@ -1,7 +1,7 @@
 "use strict";
 
 SwaggerUIBundle({
-  url: "openapi.json",
+  url: "openapi.json?version=3.2",
   dom_id: "#docs",
   deepLinking: true,
   displayRequestDuration: true,
