@@ -10,6 +10,7 @@ from typing import Any
 Schema = dict[str, Any]
 
 _INT32 = 2**31 - 1
+_NULL = {"type": "null"}
 
 
 def plain(schema: Schema) -> Schema:
@@ -39,12 +40,15 @@ def _plain_union(schema: Schema) -> Schema:
         return schema
     alternatives, rest = schema["anyOf"], {**schema}
     del rest["anyOf"]
-    if any("$ref" in one or "enum" in one for one in alternatives):
+    if any("$ref" in one for one in alternatives):
         return {"oneOf": alternatives, **rest}
+    known = [one for one in alternatives if one != _NULL]
+    merged = {name: value for one in known for name, value in one.items()}
+    if "enum" in merged:
+        merged["enum"] = [value for one in known for value in one["enum"]]
+        return ({"oneOf": [merged, _NULL]} if _NULL in alternatives else merged) | rest
     types = list(dict.fromkeys(one["type"] for one in alternatives))
-    merged = {name: value for one in alternatives for name, value in one.items()}
-    merged["type"] = types[0] if len(types) == 1 else types
-    return {**merged, **rest}
+    return {**merged, "type": types[0] if len(types) == 1 else types, **rest}
 
 
 def _plain_integer(schema: Schema) -> Schema:

@@ -130,6 +130,8 @@ async def test_every_schema_is_in_words_that_every_generator_reads(
             assert schema["format"] == ("int64" if wide else "int32")
         assert schema.get("enum") != []
         assert not {"", None} & set(schema.get("enum", []))
+        inline = [one for one in schema.get("oneOf", []) if "$ref" not in one]
+        assert len([one for one in inline if one != {"type": "null"}]) <= 1
 
 
 async def test_every_id_has_sixty_four_bits(document: dict[str, Any]) -> None:
