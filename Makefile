@@ -5,7 +5,8 @@ LOCK := .venv/lock/bin/uv pip compile --quiet --universal --python-version 3.11 
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
 
-.PHONY: run demo test coverage check format acceptance e2e screenshots bench chaos lock clean
+.PHONY: run demo test coverage check format acceptance conformance e2e screenshots bench chaos \
+  lock clean
 
 run: .venv/run
 	@$(BIN)/python -m app
@@ -36,6 +37,10 @@ format: .venv/dev
 acceptance: .venv/acceptance
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/python -m pytest acceptance --ignore=acceptance/browser
+
+# Clients by every generator, compiled and called, into docs/conformance.md; also needs Go and Maven.
+conformance: .venv/acceptance
+	@$(BIN)/python -m conformance
 
 # The page and the API docs in Debian's chromium.
 e2e: .venv/acceptance
@@ -79,4 +84,5 @@ lock: .venv/bin/python
 
 clean:
 	rm -rf .coverage .venv .mypy_cache .ruff_cache .pytest_cache acceptance/node_modules \
+	  conformance/build conformance/node_modules \
 	  examples/typescript/node_modules examples/typescript/build examples/typescript/schema.d.ts

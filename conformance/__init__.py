@@ -1,0 +1,4 @@
+"""Client generators and linters, tried on the OpenAPI document against a running service.
+
+Each client of `clients/` does the same three calls with generated code alone.
+"""

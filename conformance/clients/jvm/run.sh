@@ -1,0 +1,1 @@
+mvn -q -B compile exec:java -Dexec.args="$1"
