@@ -182,7 +182,7 @@ def test_a_typescript_tour_that_forgets_a_case_does_not_compile(clone: Path, dem
     for number, case in enumerate(CASE.finditer(source), start=1):
         incomplete.append(f"incomplete_{number}.ts")
         (directory / incomplete[-1]).write_text(source[: case.start()] + source[case.end() :])
-    assert len(incomplete) == 2 + 2 + 3 + 6, "events, items, sections, and answers"
+    assert len(incomplete) == 2 + 2 + 3 + 9, "events, items, sections, and answers"
 
     compiled = run_shell("cd examples/typescript\nnpx tsc --noEmit --pretty false", clone, demo)
 

@@ -1,8 +1,9 @@
 """JSON Schema as every client generator reads it: the same values, in the plainest words.
 
 Generators differ in what they know of JSON Schema. What all of them read: an `enum` of one beside a
-`const`, the width of an integer, `null` as one of several types but never among an enum's values,
-`oneOf` where alternatives exclude each other, and no titles that would become names of their own.
+`const`, the width of an integer that may be large, `null` as one of several types but never among
+an enum's values, `oneOf` where alternatives exclude each other, and no titles that would become
+names of their own.
 """
 
 from typing import Any
@@ -54,8 +55,9 @@ def _plain_union(schema: Schema) -> Schema:
 def _plain_integer(schema: Schema) -> Schema:
     if schema.get("type") != "integer":
         return schema
-    bounds = {
+    bounds: Schema = {
         name: int(schema[name]) for name in ("minimum", "maximum") if schema.get(name) is not None
     }
-    width = "int64" if bounds.get("maximum", 0) > _INT32 else "int32"
-    return {**schema, **bounds, "format": schema.get("format", width)}
+    if bounds.get("maximum", 0) > _INT32:
+        bounds["format"] = "int64"
+    return schema | bounds

@@ -91,6 +91,9 @@ function overviewOf(answer: Awaited<ReturnType<Tributary["overview"]>>): Overvie
       throw new Error(
         answer.body.errors.map((error) => `${error.parameter} ${error.detail}`).join(),
       );
+    case 400:
+    case 401:
+    case 403:
     case 404:
     case 502:
     case 503:
