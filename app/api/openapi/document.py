@@ -80,8 +80,9 @@ def _document(app: FastAPI, settings: Settings, version: str) -> dict[str, Any]:
     for path, documented in {overview.path: OVERVIEW, overview.batch: BATCH}.items():
         responses = document["paths"][path]["get"]["responses"]
         _restore_examples(documented, responses)
-        if version == "3.1":
-            _keep_bodies_of_one_type(responses)
+    if version == "3.1":
+        for path in document["paths"].values():
+            _keep_bodies_of_one_type(path["get"]["responses"])
     user_ids = document["paths"][overview.batch]["get"]["parameters"][0]
     user_ids["schema"]["maxItems"] = settings.batch_max
     models = document["components"]["schemas"]
