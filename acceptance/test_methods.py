@@ -1,4 +1,4 @@
-"""The methods of the documented routes: HEAD wherever GET, and no others."""
+"""The methods of the documented routes: GET, HEAD and OPTIONS, and no others."""
 
 import httpx
 import pytest
@@ -24,7 +24,7 @@ def test_head_gives_the_status_and_headers_of_get_without_a_body(paths: list[str
         assert head.content == b"", path
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
 def test_any_other_method_gives_a_405_problem_with_an_allow_header(
     paths: list[str], method: str
 ) -> None:
@@ -34,4 +34,12 @@ def test_any_other_method_gives_a_405_problem_with_an_allow_header(
         assert refused.status_code == 405, path
         assert refused.headers["content-type"] == "application/problem+json", path
         assert refused.json()["status"] == 405, path
-        assert sorted(refused.headers["allow"].split(", ")) == ["GET", "HEAD"], path
+        assert refused.headers["allow"] == "GET, HEAD, OPTIONS", path
+
+
+def test_options_are_the_methods_that_are_allowed(paths: list[str]) -> None:
+    for path in paths:
+        options = httpx.options(path)
+
+        assert (options.status_code, options.content) == (204, b""), path
+        assert options.headers["allow"] == "GET, HEAD, OPTIONS", path
