@@ -140,7 +140,9 @@ async def test_sse_headers_forbid_caching_and_proxy_buffering() -> None:
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["x-accel-buffering"] == "no"
-    assert response.headers["vary"] == json_response.headers["vary"] == "Accept, a-b"
+    assert (
+        response.headers["vary"] == json_response.headers["vary"] == "Accept, a-b, Accept-Encoding"
+    )
     assert not {"etag", "content-length", "content-encoding"} & set(response.headers)
     assert len(response.headers.get_list("x-request-id")) == 1
     assert "content-security-policy" in response.headers
