@@ -164,7 +164,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _begin(self, cycle: RequestResponseCycle, app: object) -> None:
         if not cycle.disconnected:
-            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+            super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # uvicorn types it
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete

@@ -19,7 +19,7 @@ from app.server.security_headers import SECURITY_HEADERS
 from app.telemetry.logs import Log
 
 # A request id is no secret, and a system call for each would be 3 % of an answer from the cache.
-_random = random.Random(os.urandom(32))  # noqa: S311
+_random = random.Random(os.urandom(32))  # noqa: S311 - no secret
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
